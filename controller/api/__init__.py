@@ -1,0 +1,1 @@
+"""Vocabulary: models, names, conditions, the report contract with the runner. No I/O."""

@@ -1,0 +1,238 @@
+"""BackupConfiguration: what to back up, when, where to, and what to keep."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from controller.api.model import Model, Problem
+from controller.api.objects import Obj
+from controller.api.repository import mount_path_problem
+from controller.api.text import parse_go_duration_s
+
+DEFAULT_MOUNT_PATH = "/stash-data"
+DEFAULT_HOST = "host-0"
+DEFAULT_HISTORY_LIMIT = 1
+
+Driver = Literal["Restic", "VolumeSnapshotter"]
+
+
+class Param(Model):
+    """One variable of a Task."""
+
+    name: str
+    value: str
+
+
+class TaskRef(Model):
+    """The Task to run, and what overrides its variables."""
+
+    name: str = ""
+    params: tuple[Param, ...] = ()
+
+
+class RepositoryRef(Model):
+    """The Repository; its namespace defaults to that of the object that names it."""
+
+    name: str
+    namespace: str = ""
+
+
+class TargetRef(Model):
+    """The object that is protected; its namespace defaults to that of the object that names it."""
+
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+
+
+class BackupTarget(Model):
+    """What of the target is backed up. `alias` becomes restic's host name."""
+
+    ref: TargetRef = TargetRef()
+    alias: str = ""
+    paths: tuple[str, ...] = ()
+    volume_mounts: tuple[dict[str, Any], ...] = ()
+    replicas: int | None = None
+    snapshot_class_name: str = Field(default="", alias="snapshotClassName")
+    exclude: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+class RetentionPolicy(Model):
+    """The keep rules. `name` is for people only."""
+
+    name: str
+    prune: bool
+    keep_last: int = 0
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    keep_tags: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class RuntimeSettings(Model):
+    """Settings of the Jobs' pods and containers, in Kubernetes' own shapes."""
+
+    pod: dict[str, Any] = Field(default_factory=dict)
+    container: dict[str, Any] = Field(default_factory=dict)
+
+
+class TempDir(Model):
+    """The emptyDir for caches and temporary files."""
+
+    medium: str = ""
+    size_limit: str | int | None = None
+    disable_caching: bool = False
+
+
+class RetryConfig(Model):
+    """How often, and how long after a failure, a session is tried again."""
+
+    max_retry: int = 1
+    delay: str = ""
+
+
+class BackupConfigurationSpec(Model):
+    """`spec` of a BackupConfiguration."""
+
+    schedule: str = ""
+    driver: Driver = "Restic"
+    task: TaskRef = TaskRef()
+    repository: RepositoryRef | None = None
+    target: BackupTarget | None = None
+    retention_policy: RetentionPolicy
+    runtime_settings: RuntimeSettings = RuntimeSettings()
+    temp_dir: TempDir = TempDir()
+    interim_volume_template: Obj | None = None
+    hooks: Obj | None = None
+    paused: bool = False
+    backup_history_limit: int | None = None
+    time_out: str = ""
+    retry_config: RetryConfig | None = None
+
+    @property
+    def history_limit(self) -> int:
+        """Return how many ended sessions are kept; Stash's default is 1."""
+        limit = self.backup_history_limit
+        return DEFAULT_HISTORY_LIMIT if limit is None else limit
+
+
+def host_of(alias: str) -> str:
+    """Return restic's host name of a PVC target (stash.md 7.1)."""
+    return alias or DEFAULT_HOST
+
+
+def mount_path_of(volume_mounts: tuple[dict[str, Any], ...]) -> str:
+    """Return where the target's volume is mounted: the first mount path, by default /stash-data."""
+    return str(volume_mounts[0].get("mountPath")) if volume_mounts else DEFAULT_MOUNT_PATH
+
+
+def paths_of(target: BackupTarget) -> tuple[str, ...]:
+    """Return the paths to back up: one snapshot each (D33). By default the whole mount.
+
+    Stash falls back to /stash-data even under another mount path, which can only fail; we fall
+    back to the mount path.
+    """
+    return target.paths or (mount_path_of(target.volume_mounts),)
+
+
+def backup_configuration_problems(
+    spec: BackupConfigurationSpec, *, namespace: str
+) -> tuple[Problem, ...]:
+    """Return what is wrong with a BackupConfiguration beyond its schema."""
+    problems: list[Problem] = []
+    if spec.driver == "Restic":
+        if spec.repository is None:
+            problems.append(Problem("spec.repository", "name the Repository to back up to"))
+        if not spec.task.name:
+            problems.append(Problem("spec.task.name", "name the Task, for example pvc-backup"))
+    if spec.hooks:
+        problems.append(Problem("spec.hooks", "hooks are not supported yet: remove them"))
+    if spec.interim_volume_template:
+        problems.append(Problem("spec.interimVolumeTemplate", "not supported yet: remove it"))
+    if spec.repository is not None:
+        problems += repository_ref_problems(spec.repository, namespace=namespace)
+    if spec.target is None:
+        problems.append(Problem("spec.target", "name the target, for example a PVC"))
+    else:
+        problems += target_ref_problems(spec.target.ref, namespace=namespace)
+        problems += mount_problems(spec.target.volume_mounts)
+        mount = mount_path_of(spec.target.volume_mounts)
+        problems += [
+            Problem(
+                f"spec.target.paths[{index}]",
+                f"{path!r} does not lie in the target's volume, which is mounted at {mount}",
+            )
+            for index, path in enumerate(spec.target.paths)
+            if not is_below(path, mount)
+        ]
+    problems += duration_problems("spec.timeOut", spec.time_out)
+    if spec.retry_config is not None:
+        problems += duration_problems("spec.retryConfig.delay", spec.retry_config.delay)
+    return tuple(problems)
+
+
+def repository_ref_problems(ref: RepositoryRef, *, namespace: str) -> list[Problem]:
+    """Return what is wrong with a reference to a Repository (D24)."""
+    if ref.namespace in ("", namespace):
+        return []
+    return [
+        Problem(
+            "spec.repository.namespace",
+            f"a Repository of another namespace ({ref.namespace}) is not supported yet: "
+            f"create one in {namespace}",
+        )
+    ]
+
+
+def target_ref_problems(ref: TargetRef, *, namespace: str) -> list[Problem]:
+    """Return what is wrong with a reference to a target."""
+    problems = []
+    if not ref.name or not ref.kind:
+        problems.append(Problem("spec.target.ref", "give apiVersion, kind and name"))
+    if ref.namespace not in ("", namespace):
+        problems.append(
+            Problem(
+                "spec.target.ref.namespace",
+                f'cross-namespace target reference is not allowed for "{ref.kind}"',
+            )
+        )
+    if ref.kind and ref.kind != "PersistentVolumeClaim":
+        problems.append(
+            Problem(
+                "spec.target.ref.kind",
+                f"{ref.kind} is not supported yet: name a PersistentVolumeClaim",
+            )
+        )
+    return problems
+
+
+def mount_problems(volume_mounts: tuple[dict[str, Any], ...]) -> list[Problem]:
+    """Return what is wrong with the target's volume mounts."""
+    problems = []
+    for index, mount in enumerate(volume_mounts):
+        path = f"spec.target.volumeMounts[{index}].mountPath"
+        if problem := mount_path_problem(path, str(mount.get("mountPath") or "")):
+            problems.append(problem)
+    return problems
+
+
+def duration_problems(path: str, text: str) -> list[Problem]:
+    """Return what is wrong with a Go duration."""
+    if not text:
+        return []
+    seconds = parse_go_duration_s(text)
+    if seconds is None or seconds <= 0:
+        return [Problem(path, f"give a positive duration such as 30m or 1h30m, not {text!r}")]
+    return []
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Tell whether an absolute path is a folder or lies below it, `..` excluded."""
+    parts = [part for part in path.split("/") if part]
+    base = [part for part in folder.split("/") if part]
+    return path.startswith("/") and ".." not in parts and parts[: len(base)] == base

@@ -1,0 +1,220 @@
+"""What the controller tells a Job: one JSON document in the environment variable `DREY_INPUT`.
+
+It holds no secret: the storage Secret is mounted (`SECRET_DIR`), never copied here. Standard
+library only, because the runner's restic path imports nothing else (D31).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+SCHEMA = 1
+ENVIRONMENT_VARIABLE = "DREY_INPUT"
+SECRET_DIR = "/drey/secret"  # noqa: S105 - a folder, not a password
+"""Where the storage Secret is mounted, one file per key."""
+SCRATCH_DIR = "/stash-tmp"
+"""An emptyDir that every container of a Job can write: cache, temporary files, output."""
+RESTORE_ROOT = "/drey/restore"
+"""restic's `--target` of a restore; the volume is mounted below it at its own mount path (D4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """The object that carries the plan: BackupConfiguration, or RestoreSession for a restore."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is protected."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryInput:
+    """Where the data goes, without credentials.
+
+    `id` is the restic repository id recorded earlier, empty while the Repository was never used;
+    only then may the runner initialise (`may_initialise`, D2).
+    """
+
+    name: str
+    namespace: str
+    provider: str
+    url: str
+    bucket: str = ""
+    prefix: str = ""
+    region: str = ""
+    insecure_tls: bool = False
+    max_connections: int = 0
+    id: str = ""
+    may_initialise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The keep rules of `restic forget`; 0 means that the rule is not given."""
+
+    keep_last: int = 0
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    keep_tags: tuple[str, ...] = ()
+    prune: bool = False
+    dry_run: bool = False
+
+    @property
+    def has_rule(self) -> bool:
+        """Tell whether any keep rule is given: without one nothing is forgotten (D6)."""
+        numbers = (
+            self.keep_last,
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        )
+        return any(number > 0 for number in numbers) or bool(self.keep_tags)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInput:
+    """What `runner backup` does.
+
+    `config_tag` and `target_tag` go on every snapshot (D1). `claim_untagged` says that the
+    configuration is the only one with its host and paths in the Repository, so that snapshots
+    without our tags (made by Stash) belong to it. `verify` asks for an integrity check and the
+    size. Retention and verification are None/False when a later step owns them (D16).
+    """
+
+    paths: tuple[str, ...]
+    config_tag: str
+    target_tag: str
+    exclude: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    retention: Retention | None = None
+    claim_untagged: bool = False
+    verify: bool = False
+    accept_incomplete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreInput:
+    """What `runner restore` does, for the one rule that matches its host.
+
+    `snapshots` are ids (8 to 64 hex digits) or `latest`; else the newest of `source_host`, each of
+    `paths` and `target_tag` is taken (D1). `mount_path` is the volume's place in the snapshot: a
+    snapshot with paths outside of it is refused (D4).
+    """
+
+    mount_path: str
+    target_tag: str
+    source_host: str
+    snapshots: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """Everything that one Job needs to know. Times are RFC 3339 in UTC, `deadline` "" for none.
+
+    `report_bytes` is this container's share of the pod's 12,288 bytes of termination messages
+    (D11). `metrics_group` is the Pushgateway's job label; nothing is pushed while
+    `pushgateway_url` is empty.
+    """
+
+    session_kind: str
+    session_namespace: str
+    session_name: str
+    session_created: str
+    invoker: Invoker
+    target: Target
+    host: str
+    repository: RepositoryInput
+    backup: BackupInput | None = None
+    restore: RestoreInput | None = None
+    cache: bool = True
+    deadline: str = ""
+    nice: int | None = None
+    ionice_class: int | None = None
+    ionice_level: int | None = None
+    report_bytes: int = 4096
+    pushgateway_url: str = ""
+    metrics_group: str = ""
+    metrics_labels: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def encode(self) -> str:
+        """Return the document, with sorted keys, so that equal inputs give equal Jobs."""
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Parse the document.
+
+        Raises:
+            ValueError: it is no JSON, or of another schema, or a field is missing or unknown.
+        """
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+            raise ValueError(f"{ENVIRONMENT_VARIABLE}: this image reads schema {SCHEMA} only")
+        value = _typed(cls, raw, path=ENVIRONMENT_VARIABLE)
+        assert isinstance(value, cls)  # noqa: S101 - narrows the type for mypy
+        return value
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _typed(hint: Any, raw: Any, *, path: str) -> Any:
+    """Build the value of a type hint from JSON; only the hints used above are known."""
+    options = get_args(hint)
+    if type(None) in options:
+        if raw is None:
+            return None
+        (hint,) = (option for option in options if option is not type(None))
+    if is_dataclass(hint):
+        return _object(hint, raw, path=path)
+    origin = get_origin(hint)
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise ValueError(f"{path}: a list is wanted")
+        return tuple(_typed(get_args(hint)[0], item, path=path) for item in raw)
+    if origin is Mapping:
+        if not isinstance(raw, dict):
+            raise ValueError(f"{path}: an object is wanted")
+        return raw
+    if not isinstance(raw, hint) or (hint is int and isinstance(raw, bool)):
+        raise ValueError(f"{path}: {hint.__name__} is wanted")
+    return raw
+
+
+def _object(hint: Any, raw: Any, *, path: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: an object is wanted")  # noqa: TRY004 - bad input, one error type
+    hints = get_type_hints(hint)
+    if unknown := raw.keys() - hints.keys():
+        raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))}")
+    values = {key: _typed(hints[key], raw[key], path=f"{path}.{key}") for key in raw}
+    try:
+        return hint(**values)
+    except TypeError as err:
+        raise ValueError(f"{path}: {err}") from err

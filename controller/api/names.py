@@ -1,0 +1,79 @@
+"""Derived names: the same owner and purpose give the same name, for ever.
+
+Stash's names up to the limits of Kubernetes; beyond, the name is cut and gets 8 hex digits of a
+hash of the whole, so that names stay injective (D20).
+"""
+
+import hashlib
+
+LABEL_LIMIT = 63
+"""Longest name of a Job or a Service, and longest label value."""
+CRON_JOB_LIMIT = 52
+"""Longest name of a CronJob: its Jobs get 11 more characters."""
+NAME_LIMIT = 253
+"""Longest name of most objects."""
+_DIGEST_LENGTH = 8
+
+
+def bounded(name: str, limit: int) -> str:
+    """Return the name, or a cut of it that ends in `-<8 hex digits>` when it is too long.
+
+    A name that was not cut cannot collide with one that was, but for a user who guesses hashes:
+    ownership is checked before every write all the same.
+    """
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: limit - _DIGEST_LENGTH - 1].rstrip('-.')}-{digest}"
+
+
+def _dashed(name: str) -> str:
+    """Return a name without dots: they are legal in our kinds' names, not in a Job's labels.
+
+    `a.b` and `a-b` would meet: a dotted name carries the hash of the original.
+    """
+    if "." not in name:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name.replace('.', '-')}-{digest}"
+
+
+def trigger_name(configuration: str) -> str:
+    """Return the name of a configuration's CronJob, and of its ServiceAccount and RoleBinding."""
+    return bounded(f"stash-trigger-{_dashed(configuration)}", CRON_JOB_LIMIT)
+
+
+def session_name(invoker: str, unix_s: int) -> str:
+    """Return the name of the BackupSession of a slot."""
+    suffix = f"-{unix_s}"
+    return f"{bounded(invoker, LABEL_LIMIT - len(suffix))}{suffix}"
+
+
+def backup_job_name(session: str, index: int = 0) -> str:
+    """Return the name of the Job of a BackupSession's target."""
+    return bounded(f"stash-backup-{_dashed(session)}-{index}", LABEL_LIMIT)
+
+
+def restore_job_name(session: str, index: int = 0) -> str:
+    """Return the name of the Job of a RestoreSession's target."""
+    return bounded(f"stash-restore-{_dashed(session)}-{index}", LABEL_LIMIT)
+
+
+def unlock_job_name(job: str) -> str:
+    """Return the name of the Job that removes the lock of a dead Job's pod (D8)."""
+    return bounded(f"stash-unlock-{job.removeprefix('stash-')}", LABEL_LIMIT)
+
+
+def job_identity_name(invoker_kind: str, invoker: str, index: int = 0) -> str:
+    """Return the name of the ServiceAccount, Role and RoleBinding of an invoker's Jobs."""
+    return bounded(f"{invoker_kind.lower()}-{_dashed(invoker)}-{index}", LABEL_LIMIT)
+
+
+def retry_session_name(session: str, retry_left: int) -> str:
+    """Return the name of the session that tries a failed one again."""
+    return bounded(f"{session}-retry-{retry_left}", LABEL_LIMIT)
+
+
+def container_name(function: str, index: int) -> str:
+    """Return the name of the container of a Task's step."""
+    return bounded(f"{function.replace('.', '-')}-{index}", LABEL_LIMIT)

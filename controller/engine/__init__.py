@@ -1,0 +1,1 @@
+"""Generic controller machinery; knows none of our kinds."""

@@ -1,0 +1,132 @@
+"""The write algebra: what a reconciler may ask for, as values.
+
+A plan is data. `controller.reconcile` makes it without I/O, `controller.engine.executor` carries it
+out, from left to right, and stops at the first write that fails. No write can use the result of
+another: the next turn sees it. Five verbs; a sixth needs an ADR.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from controller.api.objects import (
+    NO_UID,
+    Obj,
+    Uid,
+    name_of,
+    namespace_of,
+    resource_version_of,
+    uid_of,
+)
+from controller.api.resources import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One existing object; `uid` and `resource_version` are preconditions where not empty."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    uid: Uid = NO_UID
+    resource_version: str = ""
+
+    @classmethod
+    def to(cls, resource: Resource, obj: Obj) -> "Ref":
+        """Return the reference to an object as it was read."""
+        return cls(resource, namespace_of(obj), name_of(obj), uid_of(obj), resource_version_of(obj))
+
+    def __str__(self) -> str:
+        """Return `Kind namespace/name`."""
+        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.resource.kind} {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply of the whole intent, field manager `drey`, forced.
+
+    The body of a child carries its controller ownerReference; when an object of that name exists
+    and has another controller, the write is refused. To set annotations on an object that is not
+    ours, the body carries nothing but `metadata` with the object's uid: with it no husk can come
+    into being (reference/style.md section 6).
+    """
+
+    resource: Resource
+    body: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOnce:
+    """Create an object with a derived name.
+
+    That it exists already, with the same controller uid and the label `drey.dev/created-by`, is
+    success; somebody else's namesake is a refusal.
+    """
+
+    resource: Resource
+    body: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """Replace the whole status by PUT. `ref` must carry uid and resourceVersion (D12)."""
+
+    ref: Ref
+    status: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Finalizer:
+    """Add or remove one finalizer by JSON patch, with tests on uid and resourceVersion."""
+
+    ref: Ref
+    name: str
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete with the uid as precondition, in the background. That it is gone is success."""
+
+    ref: Ref
+
+
+Write = Apply | CreateOnce | SetStatus | Finalizer | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One Kubernetes Event on `regarding`. Posting it never fails or delays a reconcile."""
+
+    regarding: Ref
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    component: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A write that the API server or an ownership check refused: no lost race and no outage.
+
+    The same turn plans once more with it, so that the reason becomes a condition.
+    """
+
+    write: Write
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Writes in order, Events, when to look again at the latest, and what to say in the log line.
+
+    `facts` are keys of the turn's one log line; the loop prints it at INFO when something was
+    written or when the facts differ from those of the previous turn of the same key.
+    """
+
+    writes: tuple[Write, ...] = ()
+    notes: tuple[Note, ...] = ()
+    requeue_after_s: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

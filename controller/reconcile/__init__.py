@@ -1,0 +1,1 @@
+"""Pure decisions: what was observed in, a Plan out."""

@@ -1,0 +1,1 @@
+"""The entrypoint of the Jobs: runs restic, creates sessions. Decides nothing about policy."""
