@@ -1,0 +1,74 @@
+"""The support for component tests keeps what it promises to them."""
+
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import apiserver as support
+
+
+def test_restart_keeps_address_token_and_data() -> None:
+    """After an orderly and after a violent end the same clients find the same objects."""
+    with support.running() as server:
+        path = "/api/v1/namespaces/kept"
+        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kept"}}
+        created = server.apply(path, document)
+        assert created.status == 201, created.text
+        for kill in (False, True):
+            server.stop(kill=kill)
+            with pytest.raises(OSError, match="refused"):
+                server.request("GET", path)
+            server.start()
+            uid = server.request("GET", path).body["metadata"]["uid"]
+            assert uid == created.body["metadata"]["uid"]
+        folder = server.folder
+        address = (server.address, server.port)
+    assert not folder.exists()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(address)
+
+
+def test_orderly_stop_ends_watches_at_once() -> None:
+    """An open watch gets a clean end of its stream and does not hold up the server's end."""
+    with support.running() as server, ThreadPoolExecutor(1) as pool:
+        watch = pool.submit(server.request, "GET", "/api/v1/namespaces?watch=1", timeout_s=60)
+        time.sleep(1)
+        assert not watch.done()
+        before = time.monotonic()
+        server.stop()
+        assert time.monotonic() - before < 10
+        assert '"kind":"Namespace"' in watch.result(10).text
+
+
+def test_failed_start_shows_the_log_and_ends_etcd(tmp_path: Path) -> None:
+    """A server that cannot start ends the test at once with its own words, and leaves nothing."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    (binaries / "etcd").symlink_to(support.bin_folder() / "etcd")
+    broken = binaries / "kube-apiserver"
+    broken.write_text("#!/bin/sh\necho no such flag\nexit 3\n")
+    broken.chmod(0o755)
+    server = support.ApiServer(tmp_path, binaries)
+    with pytest.raises(support.ApiServerError, match=r"(?s)ended with 3.*no such flag"):
+        server.__enter__()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((server.address, server.port + 1))
+
+
+def test_missing_binaries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without binaries the error says where they were looked for and what to do."""
+    monkeypatch.setenv("DREY_BIN", str(tmp_path / "none"))
+    with pytest.raises(support.ApiServerError, match=r"none: run `make cluster` or set DREY_BIN"):
+        support.bin_folder()
+    monkeypatch.delenv("DREY_BIN")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(support.ApiServerError, match="per-user cache"):
+        support.bin_folder()
+    built = tmp_path / "drey" / "bin" / "some-version"
+    built.mkdir(parents=True)
+    (built / "kube-apiserver").touch()
+    (built / "etcd").touch()
+    assert support.bin_folder() == built
