@@ -1,0 +1,68 @@
+"""Where images go: the cluster's own store, native or kind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import images, layout, tools
+from hack.cluster.errors import ClusterError
+from hack.image.errors import ImageError
+
+
+def provider(asked: str) -> str:
+    """Return `kind` or `native`; `auto` is kind where a Docker-compatible engine answers."""
+    if asked != "auto":
+        return asked
+    if shutil.which("docker") is None:
+        return "native"
+    answer = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    return "native" if answer.returncode else "kind"
+
+
+def is_up(provider: str) -> bool:
+    """Say whether there is a cluster to load into."""
+    if provider == "native":
+        return _paths().containerd_socket.exists()
+    if shutil.which("kind") is None:
+        return False
+    listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, check=False)
+    return listed.returncode == 0 and bool(listed.stdout.strip())
+
+
+def loaded_id(image: str) -> str | None:
+    """Return the id of the image that the native cluster has under this name, or None."""
+    try:
+        rows = images.ctr(_paths(), "images", "ls", f"name=={image}").splitlines()[1:]
+        if not rows:
+            return None
+        document = _content(rows[0].split()[2])
+        while "manifests" in document:  # an index: of one image here
+            document = _content(document["manifests"][0]["digest"])
+    except ClusterError:
+        return None
+    return str(document["config"]["digest"]).removeprefix("sha256:")
+
+
+def load(archive: Path) -> None:
+    """Import an archive into the cluster.
+
+    Raises:
+        ImageError: there is no cluster, or it refused the archive.
+    """
+    script = layout.REPOSITORY / "hack" / "cluster"
+    argv = [sys.executable, str(script), "load", str(archive)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=os.environ)
+    if done.returncode:
+        raise ImageError(f"loading {archive.name} failed: {(done.stderr or done.stdout).strip()}")
+
+
+def _paths() -> layout.Layout:
+    return layout.Layout(layout.state_folder(), tools.binaries_folder())
+
+
+def _content(digest: str) -> Any:
+    return json.loads(images.ctr(_paths(), "content", "get", digest))
