@@ -1,1 +1,1 @@
-"""The one package that touches the Kubernetes client library."""
+"""The only package that knows the Kubernetes client library and urllib3."""

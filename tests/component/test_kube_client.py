@@ -1,0 +1,250 @@
+"""controller.kube against a real API server: paging, watches, tokens, preconditions."""
+
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from controller.api.objects import Obj, meta, name_of, resource_version_of, uid_of
+from controller.api.resources import BACKUP_SESSION, NAMESPACE, ROLE, SECRET
+from controller.kube.client import Client
+from controller.kube.config import TokenFile, connect
+from controller.kube.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    NotFound,
+    Unauthorized,
+    Unreachable,
+)
+from tests.support.apiserver import ApiServer
+
+OTHER_UID = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def client(crds: ApiServer) -> Client:
+    """Return a client with a pool of its own."""
+    return connect(str(crds.kubeconfig), pool_size=4)
+
+
+@pytest.fixture
+def namespace(client: Client) -> str:
+    """Create a namespace of the test's own."""
+    name = f"kube-{uuid4().hex[:8]}"
+    client.create(NAMESPACE, "", {"metadata": {"name": name}})
+    return name
+
+
+def session(namespace: str, name: str) -> Obj:
+    """Return a valid BackupSession."""
+    return {
+        "apiVersion": BACKUP_SESSION.api_version,
+        "kind": BACKUP_SESSION.kind,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"invoker": {"kind": "BackupConfiguration", "name": "bc"}},
+    }
+
+
+def secret(namespace: str, name: str) -> Obj:
+    """Return a Secret."""
+    return {"metadata": {"namespace": namespace, "name": name}, "stringData": {"a": "b"}}
+
+
+def test_pages_together_are_the_whole_list(client: Client, namespace: str) -> None:
+    """`continue` is followed by whoever asks: each page carries the token of the next."""
+    for i in range(5):
+        client.create(SECRET, namespace, secret(namespace, f"s{i}"))
+    names, token = [], ""
+    for size in (2, 2, 1):
+        page = client.list_page(SECRET, namespace, limit=2, continue_token=token)
+        assert len(page["items"]) == size
+        names += [name_of(item) for item in page["items"]]
+        token = page["metadata"].get("continue", "")
+    assert (names, token) == ([f"s{i}" for i in range(5)], "")
+
+
+def test_metadata_only_leaves_the_data_at_the_server(client: Client, namespace: str) -> None:
+    """Lists and watches of PartialObjectMetadata carry no spec, data or status."""
+    client.create(SECRET, namespace, secret(namespace, "s"))
+    page = client.list_page(SECRET, namespace, metadata_only=True)
+    assert page["kind"] == "PartialObjectMetadataList"
+    assert set(page["items"][0]) == {"apiVersion", "kind", "metadata"}
+    client.create(SECRET, namespace, secret(namespace, "t"))
+    version = resource_version_of(page)
+    with client.watch(
+        SECRET, namespace, resource_version=version, timeout_s=30, metadata_only=True
+    ) as stream:
+        event = next(iter(stream))
+    assert (event["type"], name_of(event["object"])) == ("ADDED", "t")
+    assert set(event["object"]) == {"apiVersion", "kind", "metadata"}
+
+
+def test_a_watch_ends_with_a_bookmark(client: Client, namespace: str) -> None:
+    """The API server sends one shortly before the watch's time is over."""
+    version = resource_version_of(client.list_page(BACKUP_SESSION, namespace))
+    body = session(namespace, "s")
+    timer = threading.Timer(1.0, lambda: client.create(BACKUP_SESSION, namespace, body))
+    timer.start()
+    with client.watch(BACKUP_SESSION, namespace, resource_version=version, timeout_s=6) as stream:
+        types = [event["type"] for event in stream]
+    assert types == ["ADDED", "BOOKMARK"]
+
+
+def test_close_wakes_a_blocked_watch_at_once(client: Client, namespace: str) -> None:
+    """A shutdown does not wait for the next event."""
+    version = resource_version_of(client.list_page(SECRET, namespace))
+    stream = client.watch(SECRET, namespace, resource_version=version, timeout_s=300)
+    timer = threading.Timer(0.5, stream.close)
+    timer.start()
+    started = time.monotonic()
+    assert list(stream) == []
+    assert 0.3 < time.monotonic() - started < 2.0
+
+
+def test_a_silent_watch_ends_at_the_inactivity_limit(client: Client, namespace: str) -> None:
+    """No byte within the limit means that the peer may be dead."""
+    version = resource_version_of(client.list_page(SECRET, namespace))
+    with (
+        client.watch(
+            SECRET, namespace, resource_version=version, timeout_s=300, inactivity_s=0.5
+        ) as stream,
+        pytest.raises(Unreachable) as caught,
+    ):
+        next(iter(stream))
+    assert caught.value.reason == "Silent"
+
+
+def test_a_status_put_needs_no_spec_and_keeps_the_rest(client: Client, namespace: str) -> None:
+    """PUT /status takes identity and status alone, even where the schema requires a spec."""
+    body = dict(session(namespace, "s"))
+    body["metadata"] = {**body["metadata"], "labels": {"keep": "me"}}
+    created = client.create(BACKUP_SESSION, namespace, body)
+    identity = {k: meta(created)[k] for k in ("name", "namespace", "uid", "resourceVersion")}
+    updated = client.put_status(
+        BACKUP_SESSION, {"metadata": identity, "status": {"phase": "Running"}}
+    )
+    assert updated["status"] == {"phase": "Running"}
+    assert updated["spec"] == created["spec"]
+    assert meta(updated)["labels"] == {"keep": "me"}
+    with pytest.raises(Conflict):
+        client.put_status(BACKUP_SESSION, {"metadata": identity, "status": {}})
+    current = identity | {"resourceVersion": resource_version_of(updated), "uid": OTHER_UID}
+    with pytest.raises(Conflict):
+        client.put_status(BACKUP_SESSION, {"metadata": current, "status": {}})
+
+
+def test_refusals_have_their_class(client: Client, namespace: str) -> None:
+    """Namesakes, foreign uids, missing namespaces and bad bodies are told apart."""
+    created = client.create(SECRET, namespace, secret(namespace, "s"))
+    with pytest.raises(AlreadyExists):
+        client.create(SECRET, namespace, secret(namespace, "s"))
+    with pytest.raises(Conflict):
+        client.delete(SECRET, namespace, "s", uid=OTHER_UID)
+    with pytest.raises(NotFound):
+        client.get(SECRET, namespace, "absent")
+    with pytest.raises(NotFound):
+        client.apply(ROLE, {"metadata": {"namespace": "absent", "name": "r"}, "rules": []})
+    with pytest.raises(Invalid):
+        client.json_patch(
+            SECRET, namespace, "s", [{"op": "test", "path": "/metadata/uid", "value": OTHER_UID}]
+        )
+    broken = {"metadata": {"namespace": namespace, "name": "x"}, "spec": {"invoker": 3}}
+    with pytest.raises(Invalid, match="expected map"):
+        client.apply(BACKUP_SESSION, broken)
+    client.delete(SECRET, namespace, "s", uid=uid_of(created))
+    with pytest.raises(NotFound):
+        client.get(SECRET, namespace, "s")
+
+
+def test_no_server_is_unreachable(tmp_path: Path, crds: ApiServer) -> None:
+    """A refused connection and an untrusted certificate are errors of our tree, and quick."""
+    refused = tmp_path / "refused"
+    refused.write_text(crds.kubeconfig.read_text().replace(f":{crds.port}", ":1"))
+    with pytest.raises(Unreachable):
+        connect(str(refused), pool_size=1).get(NAMESPACE, "", "default")
+    other = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k", "-out", "other.crt"]
+    subprocess.run(
+        ["openssl", *other, "-subj", "/CN=x"], cwd=tmp_path, check=True, capture_output=True
+    )
+    untrusted = tmp_path / "untrusted"
+    text = crds.kubeconfig.read_text()
+    untrusted.write_text(text.replace(str(crds.ca_file), str(tmp_path / "other.crt")))
+    with pytest.raises(Unreachable):
+        connect(str(untrusted), pool_size=1).get(NAMESPACE, "", "default")
+
+
+def in_pod(crds: ApiServer, mount: Path, token: str) -> Client:
+    """Connect as a pod does, with a ServiceAccount folder as the kubelet mounts it."""
+    shutil.copy(crds.ca_file, mount / "ca.crt")
+    (mount / "token").write_text(token)
+    environ = {
+        "KUBERNETES_SERVICE_HOST": crds.address,
+        "KUBERNETES_SERVICE_PORT": str(crds.port),
+    }
+    return connect(None, pool_size=2, service_account=mount, environ=environ)
+
+
+def test_a_rotated_token_heals_a_401_within_the_same_request(
+    crds: ApiServer, tmp_path: Path
+) -> None:
+    """The token is read again after a 401, and the caller does not notice."""
+    client = in_pod(crds, tmp_path, "expired")
+    with pytest.raises(Unauthorized):
+        client.get(NAMESPACE, "", "default")
+    time.sleep(0.05)
+    assert client.unauthorized_for_s() > 0
+    (tmp_path / "token").write_text(crds.token)
+    assert name_of(client.get(NAMESPACE, "", "default")) == "default"
+    assert client.unauthorized_for_s() == 0
+
+
+def test_a_rotated_token_is_sent_without_a_401(
+    crds: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute the next request carries the new token by itself."""
+    codes: list[int] = []
+    now_s = [0.0]
+    monkeypatch.setattr(TokenFile.__init__, "__kwdefaults__", {"monotonic": lambda: now_s[0]})
+    shutil.copy(crds.ca_file, tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("expired")
+    client = connect(
+        None,
+        pool_size=2,
+        service_account=tmp_path,
+        environ={
+            "KUBERNETES_SERVICE_HOST": crds.address,
+            "KUBERNETES_SERVICE_PORT": str(crds.port),
+        },
+        on_request=lambda _verb, _kind, code, _seconds: codes.append(code),
+    )
+    (tmp_path / "token").write_text(crds.token)
+    now_s[0] = 61.0
+    client.get(NAMESPACE, "", "default")
+    assert codes == [200]
+
+
+def test_a_kubeconfig_with_token_file_follows_its_rotation(crds: ApiServer, tmp_path: Path) -> None:
+    """The library reads a tokenFile once; we read it again."""
+    (tmp_path / "token").write_text("expired")
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(crds.kubeconfig.read_text().replace("token: admin", "tokenFile: token"))
+    client = connect(str(kubeconfig), pool_size=1)
+    (tmp_path / "token").write_text(crds.token)
+    assert name_of(client.get(NAMESPACE, "", "default")) == "default"
+
+
+def test_every_request_is_reported(crds: ApiServer) -> None:
+    """The hook sees verb, kind and status, also of failures."""
+    seen: list[tuple[str, str, int]] = []
+    client = connect(
+        str(crds.kubeconfig), pool_size=1, on_request=lambda v, k, c, _: seen.append((v, k, c))
+    )
+    client.get(NAMESPACE, "", "default")
+    with pytest.raises(NotFound):
+        client.get(NAMESPACE, "", "absent")
+    assert seen == [("get", "Namespace", 200), ("get", "Namespace", 404)]
