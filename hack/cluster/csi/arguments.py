@@ -27,6 +27,9 @@ MODES = (
 )
 """There is one node, so all of them can be kept."""
 
+MOUNT_FLAGS = ("ro", "rw", "noexec", "nosuid", "nodev", "noatime", "nodiratime", "relatime")
+"""What a bind mount can have of its own; the kernel would silently drop any other option."""
+
 _TOKEN = "after:"  # noqa: S105  # a page's position, not a secret
 
 Record = TypeVar("Record", bound=Any)
@@ -35,7 +38,8 @@ Record = TypeVar("Record", bound=Any)
 def required(request: Any, *fields: str) -> None:
     """Refuse a call that lacks one of these fields (strings, messages or lists)."""
     for field in fields:
-        if not getattr(request, field):
+        has_presence = request.DESCRIPTOR.fields_by_name[field].has_presence
+        if not (request.HasField(field) if has_presence else getattr(request, field)):
             raise Refusal(Code.INVALID_ARGUMENT, f"{field} is required")
 
 
@@ -110,10 +114,20 @@ def capability_problem(capability: Any) -> str:
         return "volumeMode Block is not supported by this driver: use volumeMode Filesystem"
     if not capability.HasField("mount"):
         return "volume_capability: access type is required: mount"
-    fs_type = capability.mount.fs_type
-    if fs_type not in ("", "btrfs"):
-        return f"fsType {fs_type} is not supported by this driver: leave it out (it is btrfs)"
-    mode = mode_name(capability)
+    return _mount_problem(capability.mount) or _mode_problem(mode_name(capability))
+
+
+def _mount_problem(mount: Any) -> str:
+    if mount.fs_type not in ("", "btrfs"):
+        return f"fsType {mount.fs_type} is not supported by this driver: leave it out"
+    for flag in mount.mount_flags:
+        if flag not in MOUNT_FLAGS:
+            known = ", ".join(MOUNT_FLAGS)
+            return f"mountOptions: {flag} is not supported by this driver: use of {known}"
+    return ""
+
+
+def _mode_problem(mode: str) -> str:
     if not mode:
         return "volume_capability: access_mode is required"
     if mode not in MODES:

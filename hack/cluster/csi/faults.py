@@ -93,7 +93,7 @@ def _rule(raw: Any, where: str, calls: Collection[str]) -> Rule:
     if unknown := sorted(set(raw) - _FIELDS):
         raise FaultsInvalid(f"{where}.{unknown[0]}: not known: use {', '.join(sorted(_FIELDS))}")
     call = raw.get("call", "")
-    if call not in calls:
+    if not isinstance(call, str) or call not in calls:
         raise FaultsInvalid(f"{where}.call: {call!r} is no call of this driver")
     code = raw.get("code")
     if code is not None and code not in list(Code):

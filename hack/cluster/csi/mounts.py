@@ -60,15 +60,8 @@ def current() -> list[Mount]:
 
 
 def bind(source: Path, target: Path, *, flags: Sequence[str]) -> None:
-    """Mount `source` at `target` with the flags (`ro`, `noexec` …); all or nothing."""
-    _run("mount", "--bind", str(source), str(target))
-    if not flags:
-        return
-    try:
-        _run("mount", "-o", ",".join(("remount", "bind", *flags)), str(target))
-    except Refusal:
-        _run("umount", str(target))
-        raise
+    """Mount `source` at `target` with the flags, which are of the mount alone (`ro`, `noexec`)."""
+    _run("mount", "-o", ",".join(("bind", *flags)), str(source), str(target))
 
 
 def unbind(target: Path) -> None:

@@ -36,9 +36,7 @@ class Node:
 
     def NodePublishVolume(self, request: Any) -> Any:  # noqa: N802  # the protocol's name
         """Mount a volume at the target path, read-only where request or access mode say so."""
-        arguments.required(request, "volume_id", "target_path")
-        if not request.HasField("volume_capability"):
-            raise Refusal(Code.INVALID_ARGUMENT, "volume_capability is required")
+        arguments.required(request, "volume_id", "target_path", "volume_capability")
         arguments.check_capabilities([request.volume_capability])
         source = self._volume_path(request.volume_id)
         mode = arguments.mode_name(request.volume_capability)

@@ -119,7 +119,8 @@ class Server:
         effect = self._suffer(name, request)
         if effect is None:
             return
-        self._stopped.wait(effect.delay_s)
+        if self._stopped.wait(effect.delay_s):
+            raise Refusal(Code.UNAVAILABLE, "the driver is stopping")
         if effect.code is not None:
             raise Refusal(effect.code, effect.message)
 
