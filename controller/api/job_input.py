@@ -42,6 +42,7 @@ class Target:
 class RepositoryInput:
     """Where the data goes, without credentials.
 
+    `secret_name` is the storage Secret's, for error texts.
     `id` is the restic repository id recorded earlier, empty while the Repository was never used;
     only then may the runner initialise (`may_initialise`, D2).
     """
@@ -57,6 +58,7 @@ class RepositoryInput:
     max_connections: int = 0
     id: str = ""
     may_initialise: bool = False
+    secret_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,3 +77,14 @@ def retry_session_name(session: str, retry_left: int) -> str:
 def container_name(function: str, index: int) -> str:
     """Return the name of the container of a Task's step."""
     return bounded(f"{function.replace('.', '-')}-{index}", LABEL_LIMIT)
+
+
+def pod_hostname(job: str, session_uid: str) -> str:
+    """Return the host name of the pod of a Job: no other pod anywhere has it (D8).
+
+    restic takes a lock for dead when its host name is its own and its process is not to be found.
+    So two pods that run at the same time must never share one, also not in two namespaces or
+    clusters that back up to one repository: the session's uid is in the hash.
+    """
+    digest = hashlib.sha256(f"{session_uid}/{job}".encode()).hexdigest()[: 2 * _DIGEST_LENGTH]
+    return f"{job[: LABEL_LIMIT - len(digest) - 1].rstrip('-')}-{digest}"

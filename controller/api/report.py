@@ -32,6 +32,7 @@ class Reason(StrEnum):
     REPOSITORY_INIT_FAILED = "RepositoryInitFailed"
     REPOSITORY_LOCKED = "RepositoryLocked"
     BACKEND_UNREACHABLE = "BackendUnreachable"
+    BACKEND_DENIED = "BackendDenied"
     SOURCE_MISSING = "SourceMissing"
     BACKUP_INCOMPLETE = "BackupIncomplete"
     NO_SUMMARY = "NoSummary"

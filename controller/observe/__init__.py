@@ -1,0 +1,1 @@
+"""From a key to what a planner needs: reads caches, and live what we only refer to."""

@@ -1,0 +1,138 @@
+"""The caches that observers read, their indexes, and how objects are cut down on ingest (D30)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from controller.api.objects import Key, Obj, controller_uid, dig, key_of, namespace_of, status
+
+BY_OWNER = "owner"
+BY_REPOSITORY = "repository"
+BY_TASK = "task"
+BY_INVOKER = "invoker"
+BY_PENDING = "pending"
+
+
+class Lister(Protocol):
+    """Read access to one cache. Every answer is one snapshot; what it holds is never changed."""
+
+    def get(self, key: Key) -> Obj | None:
+        """Return one object."""
+
+    def by_index(self, index: str, value: str) -> Iterable[Obj]:
+        """Return the objects whose index holds a value."""
+
+    def all(self) -> Iterable[Obj]:
+        """Return every object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """One lister per kind. Children of configurations are metadata only."""
+
+    repositories: Lister
+    configurations: Lister
+    sessions: Lister
+    restores: Lister
+    functions: Lister
+    tasks: Lister
+    jobs: Lister
+    pods: Lister
+    cron_jobs: Lister
+    service_accounts: Lister
+    role_bindings: Lister
+
+
+def by_owner(obj: Obj) -> Iterable[str]:
+    """Index by the uid of the controlling owner."""
+    uid = controller_uid(obj)
+    return (uid,) if uid else ()
+
+
+def by_repository(obj: Obj) -> Iterable[str]:
+    """Index invokers by `namespace/name` of their Repository."""
+    ref = dig(obj, "spec", "repository") or {}
+    if not isinstance(ref, Mapping) or not ref.get("name"):
+        return ()
+    return (str(Key(str(ref.get("namespace") or namespace_of(obj)), str(ref["name"]))),)
+
+
+def by_task(obj: Obj) -> Iterable[str]:
+    """Index invokers by the name of their Task."""
+    name = dig(obj, "spec", "task", "name")
+    return (str(name),) if name else ()
+
+
+def by_invoker(obj: Obj) -> Iterable[str]:
+    """Index BackupSessions by their invoker: by the spec, not by labels (D15)."""
+    invoker = dig(obj, "spec", "invoker") or {}
+    name, kind = invoker.get("name"), invoker.get("kind")
+    return (invoker_index(str(kind), Key(namespace_of(obj), str(name))),) if name else ()
+
+
+def invoker_index(kind: str, key: Key) -> str:
+    """Return the value by which `by_invoker` files the sessions of an invoker."""
+    return f"{kind} {key}"
+
+
+def by_pending(obj: Obj) -> Iterable[str]:
+    """Index the sessions that have not started under one constant."""
+    return (BY_PENDING,) if status(obj).get("phase") in (None, "", "Pending", "Invalid") else ()
+
+
+_POD_STATUS = (
+    "phase",
+    "reason",
+    "message",
+    "conditions",
+    "containerStatuses",
+    "initContainerStatuses",
+)
+_JOB_STATUS = ("conditions", "active", "failed", "succeeded")
+
+
+def project_pod(pod: Obj) -> Obj:
+    """Keep of a pod what the verdict on it needs."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(pod),
+        "spec": {
+            key: value
+            for key, value in (pod.get("spec") or {}).items()
+            if key in ("hostname", "nodeName")
+        },
+        "status": {key: value for key, value in status(pod).items() if key in _POD_STATUS},
+    }
+
+
+def project_job(job: Obj) -> Obj:
+    """Keep of a Job its identity and its outcome."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job),
+        "status": {key: value for key, value in status(job).items() if key in _JOB_STATUS},
+    }
+
+
+def project_child(obj: Obj) -> Obj:
+    """Keep of a child its identity and its spec hash."""
+    return {"metadata": _metadata(obj)}
+
+
+def _metadata(obj: Obj) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in (obj.get("metadata") or {}).items()
+        if key not in ("managedFields", "labels")
+    }
+
+
+def newest(objects: Iterable[Obj]) -> Obj | None:
+    """Return the object created last, None of none."""
+    return max(
+        objects,
+        key=lambda o: (str(dig(o, "metadata", "creationTimestamp") or ""), str(key_of(o))),
+        default=None,
+    )

@@ -1,0 +1,90 @@
+"""Live reads of what we only refer to: never cached, never watched (D14, D30)."""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Iterable
+
+from controller.api.objects import Key, Obj, controller_uid, dig, name_of
+from controller.api.resources import CORE_EVENT, JOB, POD, PVC, SECRET
+from controller.kube.client import KubeClient, find
+from controller.reconcile.observed import PvcUse, Secret
+
+EVENTS_SHOWN = 3
+
+
+def read_secret(client: KubeClient, key: Key) -> Secret:
+    """Return which keys a Secret has. The values are dropped here and go nowhere."""
+    if not key.name:
+        return Secret(key, found=False)
+    found = find(client, SECRET, key.namespace, key.name)
+    if found is None:
+        return Secret(key, found=False)
+    data = found.get("data") or {}
+    empty = frozenset(name for name, value in data.items() if not _decoded(value))
+    return Secret(key, found=True, keys=frozenset(data), empty_keys=empty)
+
+
+def _decoded(value: str) -> bytes:
+    try:
+        return b64decode(value or "")
+    except binascii.Error:
+        return b""
+
+
+def read_pvc(client: KubeClient, key: Key) -> Obj | None:
+    """Return a claim, None when it does not exist."""
+    return find(client, PVC, key.namespace, key.name) if key.name else None
+
+
+def read_use(client: KubeClient, claim: Key, *, ignore_owner: str = "") -> PvcUse:
+    """Return the running pods that mount a claim, those of one owner's Jobs left out."""
+    pods: list[str] = []
+    nodes: list[str] = []
+    for pod in _running_pods(client, claim.namespace):
+        if ignore_owner and controller_uid(pod) == ignore_owner:
+            continue
+        claims = (
+            dig(volume, "persistentVolumeClaim", "claimName")
+            for volume in dig(pod, "spec", "volumes") or ()
+        )
+        if claim.name in claims:
+            pods.append(name_of(pod))
+            node = dig(pod, "spec", "nodeName")
+            if node and node not in nodes:
+                nodes.append(str(node))
+    return PvcUse(tuple(pods), tuple(nodes))
+
+
+def _running_pods(client: KubeClient, namespace: str) -> Iterable[Obj]:
+    token = ""
+    while True:
+        page = client.list_page(
+            POD, namespace, field_selector="status.phase=Running", continue_token=token
+        )
+        yield from page.get("items") or ()
+        token = dig(page, "metadata", "continue") or ""
+        if not token:
+            return
+
+
+def read_job(client: KubeClient, key: Key) -> Obj | None:
+    """Return a Job, None when it does not exist."""
+    return find(client, JOB, key.namespace, key.name)
+
+
+def read_pods(client: KubeClient, job: Obj) -> tuple[Obj, ...]:
+    """Return the pods of a Job."""
+    key = Key(str(dig(job, "metadata", "namespace")), name_of(job))
+    page = client.list_page(
+        POD, key.namespace, label_selector=f"batch.kubernetes.io/job-name={key.name}"
+    )
+    return tuple({"kind": "Pod", **pod} for pod in page.get("items") or ())
+
+
+def read_words(client: KubeClient, job: Obj) -> tuple[str, ...]:
+    """Return why a Job has no pod, in the words of the Job controller and of what stopped it."""
+    key = Key(str(dig(job, "metadata", "namespace")), name_of(job))
+    selector = f"involvedObject.kind=Job,involvedObject.name={key.name},type=Warning"
+    page = client.list_page(CORE_EVENT, key.namespace, field_selector=selector)
+    texts = [str(event.get("message") or "") for event in page.get("items") or ()]
+    return tuple(dict.fromkeys(text for text in reversed(texts) if text))[:EVENTS_SHOWN]

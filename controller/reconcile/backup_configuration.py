@@ -1,0 +1,206 @@
+"""BackupConfiguration: its conditions and phase, and the CronJob that triggers its sessions."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from controller.api.backup import BackupConfigurationSpec, backup_configuration_problems
+from controller.api.conditions import (
+    Condition,
+    InvokerPhase,
+    Type,
+    merged,
+    outcome,
+    status_of,
+    validation,
+    without,
+)
+from controller.api.model import Problem
+from controller.api.objects import (
+    Key,
+    Obj,
+    annotations_of,
+    controller_uid,
+    finalizers_of,
+    generation_of,
+    is_deleting,
+    namespace_of,
+    status,
+    uid_of,
+)
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    CRON_JOB,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    Resource,
+)
+from controller.build.cronjob import trigger_cron_job
+from controller.build.labels import SPEC_HASH
+from controller.build.rbac import trigger_rbac
+from controller.plan import Apply, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
+from controller.reconcile.observed import ConfigurationObserved
+from controller.reconcile.references import (
+    repository_condition,
+    repository_spec_problems,
+    retry_in_s,
+    secret_condition,
+    target_condition,
+    target_text,
+    task_problems,
+)
+
+STASH_FINALIZER = "stash.appscode.com"
+"""What Stash leaves on objects; with Stash gone nobody but us takes it off."""
+
+WAITED_FOR = (
+    Type.REPOSITORY_FOUND,
+    Type.BACKEND_SECRET_FOUND,
+    Type.VALIDATION_PASSED,
+    Type.BACKUP_TARGET_FOUND,
+    Type.CRON_JOB_CREATED,
+)
+_CHILDREN: tuple[Resource, ...] = (SERVICE_ACCOUNT, ROLE_BINDING, CRON_JOB)
+
+
+def plan(seen: ConfigurationObserved, now: datetime) -> Plan:
+    """Return what a BackupConfiguration needs now."""
+    configuration = seen.configuration
+    if is_deleting(configuration):
+        return _release(configuration)
+    spec = seen.spec
+    if isinstance(spec, tuple):
+        return _finish(seen, [validation(spec)], (), now)
+    problems = backup_configuration_problems(spec, namespace=namespace_of(configuration))
+    if problems:
+        return _finish(seen, [validation(problems)], (), now)
+    conditions = _reference_conditions(seen, spec)
+    if any(condition.status is not True for condition in conditions):
+        return _finish(seen, conditions, (), now)
+    return _finish(seen, *_trigger(seen, spec, conditions), now)
+
+
+def _release(configuration: Obj) -> Plan:
+    """Children go by garbage collection; only a finalizer of Stash's could hold the object."""
+    if STASH_FINALIZER not in finalizers_of(configuration):
+        return Plan()
+    ref = Ref.to(BACKUP_CONFIGURATION, configuration)
+    return Plan(writes=(Finalizer(ref, STASH_FINALIZER, present=False),))
+
+
+def _reference_conditions(
+    seen: ConfigurationObserved, spec: BackupConfigurationSpec
+) -> list[Condition]:
+    namespace = namespace_of(seen.configuration)
+    conditions: list[Condition] = []
+    problems: tuple[Problem, ...] = ()
+    if spec.repository is not None and spec.driver == "Restic":
+        key = Key(namespace, spec.repository.name)
+        conditions.append(repository_condition(seen.references, key))
+        if seen.references.repository is not None:
+            problems += repository_spec_problems(seen.references.repository)
+        secret = secret_condition(seen.references)
+        if secret is not None:
+            conditions.append(secret)
+        problems += task_problems(seen.references, spec.task.name)
+    if spec.driver != "Restic":
+        problems += (Problem("spec.driver", "VolumeSnapshotter is not supported yet"),)
+    conditions.append(validation(problems))
+    if spec.target is not None:
+        target = target_text(spec.target.ref, namespace)
+        conditions.append(target_condition(Type.BACKUP_TARGET_FOUND, seen.references, target))
+    return conditions
+
+
+def _trigger(
+    seen: ConfigurationObserved, spec: BackupConfigurationSpec, conditions: list[Condition]
+) -> tuple[list[Condition], tuple[Write, ...]]:
+    """Return the conditions with CronJobCreated, and the writes that make it true."""
+    if seen.refusal is not None:
+        failure = (
+            f"{seen.refusal.message} (spec.schedule is {spec.schedule!r})"
+            if _is_cron_job(seen.refusal.write)
+            else seen.refusal.message
+        )
+        return [*conditions, outcome(Type.CRON_JOB_CREATED, failure=failure)], ()
+    wanted = (
+        *trigger_rbac(seen.configuration, spec),
+        trigger_cron_job(seen.configuration, spec, seen.installation),
+    )
+    writes = tuple(
+        Apply(resource, body)
+        for body in wanted
+        for resource in _CHILDREN
+        if resource.kind == body["kind"] and not _is_current(seen, body)
+    )
+    return [*conditions, outcome(Type.CRON_JOB_CREATED, failure=None)], writes
+
+
+def _is_cron_job(write: Write) -> bool:
+    return isinstance(write, Apply) and write.resource == CRON_JOB
+
+
+def _is_current(seen: ConfigurationObserved, body: Obj) -> bool:
+    child = seen.children.get(body["kind"])
+    return (
+        child is not None
+        and controller_uid(child) == uid_of(seen.configuration)
+        and annotations_of(child).get(SPEC_HASH) == annotations_of(body).get(SPEC_HASH)
+    )
+
+
+def _finish(
+    seen: ConfigurationObserved,
+    conditions: list[Condition],
+    writes: tuple[Write, ...],
+    now: datetime,
+) -> Plan:
+    """Add the status, when it changed, and the time of the next look."""
+    configuration = seen.configuration
+    old = status(configuration)
+    known = {condition.type for condition in conditions}
+    kept = without(old.get("conditions") or (), *(set(WAITED_FOR) - known))
+    entries = merged(kept, conditions, now)
+    phase = _phase(entries)
+    new: dict[str, Any] = {
+        **old,
+        "observedGeneration": generation_of(configuration),
+        "phase": phase.value,
+        "conditions": entries,
+    }
+    ref = Ref.to(BACKUP_CONFIGURATION, configuration)
+    notes: tuple[Note, ...] = ()
+    if phase is InvokerPhase.INVALID:
+        # Invalid objects get nothing: what they had before must not go on either.
+        cron_job = seen.children.get(CRON_JOB.kind)
+        if cron_job is not None and controller_uid(cron_job) == uid_of(configuration):
+            writes = (*writes, Delete(replace(Ref.to(CRON_JOB, cron_job), resource_version="")))
+    if new != old:
+        writes = (*writes, SetStatus(ref, new))
+        notes = _notes(ref, old.get("conditions") or (), conditions)
+    ready = phase is InvokerPhase.READY
+    wait_s = None if ready else retry_in_s(entries, WAITED_FOR, now)
+    facts = {"phase": phase.value}
+    if not ready:
+        facts["waits_for"] = next((c.message for c in conditions if c.status is not True), "")
+    return Plan(writes=writes, notes=notes, requeue_after_s=wait_s, facts=facts)
+
+
+def _phase(entries: list[Obj]) -> InvokerPhase:
+    """Return the phase as stash.md 1.3 derives it; what is missing comes before what is wrong."""
+    for kind in (Type.REPOSITORY_FOUND, Type.BACKEND_SECRET_FOUND):
+        if status_of(entries, kind) in ("False", "Unknown"):
+            return InvokerPhase.NOT_READY
+    if status_of(entries, Type.VALIDATION_PASSED) == "False":
+        return InvokerPhase.INVALID
+    created = status_of(entries, Type.CRON_JOB_CREATED) == "True"
+    return InvokerPhase.READY if created else InvokerPhase.NOT_READY
+
+
+def _notes(ref: Ref, old: list[Obj], conditions: list[Condition]) -> tuple[Note, ...]:
+    """Return one Warning per condition that turned bad."""
+    return tuple(
+        Note(ref, "Warning", condition.reason, condition.message, "BackupConfiguration Controller")
+        for condition in conditions
+        if condition.status is not True and status_of(old, condition.type) != condition.status_text
+    )

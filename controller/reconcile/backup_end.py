@@ -1,0 +1,151 @@
+"""The last writes of a BackupSession: Repository, history, status. The status is the last one.
+
+A crash between any two of them is harmless: the next turn finds the same report and plans the
+same, less what is done already.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from controller.api.backup import host_of
+from controller.api.conditions import Condition, Phase, Type, merged, outcome
+from controller.api.objects import Obj, annotations_of, dig, meta, namespace_of, status
+from controller.api.report import RunReport
+from controller.api.resources import BACKUP_SESSION, REPOSITORY
+from controller.api.text import parse_time
+from controller.plan import Apply, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
+from controller.reconcile.history import outdated
+from controller.reconcile.observed import SessionObserved
+from controller.reconcile.session_status import (
+    Outcome,
+    repository_annotations,
+    repository_status,
+    session_duration,
+)
+
+UPDATER = "Status Updater"
+
+
+def end(
+    seen: SessionObserved,
+    result: Outcome,
+    now: datetime,
+    *,
+    conditions: list[Condition],
+    target: Mapping[str, Any],
+    report: RunReport | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return the plan that ends a session. `target` is what changes in `status.targets[0]`."""
+    session = seen.session
+    cleaned, deletes = _clean_history(seen, result.phase)
+    old = status(session)
+    new: dict[str, Any] = {
+        **old,
+        "phase": result.phase.value,
+        "sessionDuration": session_duration(session, now),
+        "conditions": merged(old.get("conditions") or (), [*conditions, *cleaned], now),
+    }
+    if target:
+        new["targets"] = [{**(dig(old, "targets", 0) or {}), **target}]
+    age_s = (now - parse_time(meta(session)["creationTimestamp"])).total_seconds()
+    story = {
+        "step": "finished",
+        **(facts or {}),
+        "phase": result.phase.value,
+        "session_s": round(age_s, 1),
+    }
+    if result.error:
+        story["error"] = result.error
+    return Plan(
+        writes=(
+            *_repository_writes(seen, report, now),
+            *deletes,
+            *status_writes(session, new),
+        ),
+        notes=_notes(seen, result),
+        facts=story,
+    )
+
+
+def status_writes(session: Obj, new: Mapping[str, Any]) -> tuple[Write, ...]:
+    """Return the status write, or nothing when it would change nothing."""
+    if new == status(session):
+        return ()
+    return (SetStatus(Ref.to(BACKUP_SESSION, session), new),)
+
+
+def _repository_writes(
+    seen: SessionObserved, report: RunReport | None, now: datetime
+) -> tuple[Write, ...]:
+    repository = seen.references.repository
+    if report is None or repository is None:
+        return ()
+    writes: list[Write] = []
+    ref = Ref.to(REPOSITORY, repository)
+    new = repository_status(repository, seen.session, report)
+    if new != status(repository):
+        writes.append(SetStatus(ref, new))
+    ours = repository_annotations(repository, report, now)
+    have = annotations_of(repository)
+    if any(have.get(key) != value for key, value in ours.items()):
+        # After the status: an apply moves the resourceVersion, which is the status' precondition.
+        writes.append(
+            Apply(
+                REPOSITORY,
+                {
+                    "apiVersion": REPOSITORY.api_version,
+                    "kind": REPOSITORY.kind,
+                    "metadata": {
+                        "name": ref.name,
+                        "namespace": ref.namespace,
+                        "uid": ref.uid,
+                        "annotations": dict(ours),
+                    },
+                },
+            )
+        )
+    return tuple(writes)
+
+
+def _clean_history(
+    seen: SessionObserved, phase: Phase
+) -> tuple[tuple[Condition, ...], tuple[Write, ...]]:
+    if seen.spec is None:
+        return (), ()
+    if seen.refusal is not None and _is_history_delete(seen.refusal):
+        # The limit is kept another time; the result of this session must not wait for it (D13).
+        failed = outcome(Type.BACKUP_HISTORY_CLEANED, failure=seen.refusal.message)
+        return (failed,), ()
+    gone = outdated(seen.session, phase, seen.siblings, seen.spec.history_limit)
+    deletes = tuple(
+        Delete(Ref(BACKUP_SESSION, ref.namespace, ref.name, ref.uid))
+        for ref in (Ref.to(BACKUP_SESSION, old) for old in gone)
+    )
+    return (outcome(Type.BACKUP_HISTORY_CLEANED, failure=None),), deletes
+
+
+def _is_history_delete(refusal: Refusal) -> bool:
+    return isinstance(refusal.write, Delete) and refusal.write.ref.resource == BACKUP_SESSION
+
+
+def _notes(seen: SessionObserved, result: Outcome) -> tuple[Note, ...]:
+    """Return the one Event of a session (stash.md 9.1)."""
+    ref = Ref.to(BACKUP_SESSION, seen.session)
+    if result.phase is Phase.SKIPPED:
+        return (Note(ref, "Normal", "BackupSessionSkipped", result.error, UPDATER),)
+    target = seen.spec.target if seen.spec else None
+    what = f'"{target.ref.kind}"/"{target.ref.name}"' if target else "the target"
+    host = host_of(target.alias if target else "")
+    if result.phase is Phase.SUCCEEDED:
+        text = f"backup succeeded for host {host} of {what}."
+        return (Note(ref, "Normal", "Host Backup Succeeded", text, UPDATER),)
+    text = f'backup failed for host "{host}" of {what}. Reason: {result.error}'
+    return (Note(ref, "Warning", "Host Backup Failed", text, UPDATER),)
+
+
+def invoker_tag(seen: SessionObserved) -> str:
+    """Return the tag that every snapshot of the session's configuration carries (D1)."""
+    name = dig(seen.session, "spec", "invoker", "name") or ""
+    return f"drey:config={namespace_of(seen.session)}/{name}"

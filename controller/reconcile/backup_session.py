@@ -1,0 +1,257 @@
+"""BackupSession: one run of a backup, from Pending to its final phase."""
+
+from datetime import datetime
+from typing import Any, assert_never
+
+from controller.api.backup import host_of
+from controller.api.conditions import (
+    FINAL_PHASES,
+    Condition,
+    Phase,
+    Type,
+    deadline_exceeded,
+    merged,
+    outcome,
+)
+from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
+from controller.api.report import Reason, RunReport
+from controller.api.resources import JOB
+from controller.api.text import format_seconds, format_time, parse_go_duration_s
+from controller.build.job import JobOrder, backup_job, job_rbac, unlock_job
+from controller.plan import CreateOnce, Delete, Plan, Ref, Write
+from controller.reconcile.backup_end import end, invoker_tag, status_writes
+from controller.reconcile.backup_start import (
+    Impossible,
+    Skip,
+    Wait,
+    executor_recorded,
+    order_for,
+    start_of,
+)
+from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
+from controller.reconcile.observed import SessionObserved
+from controller.reconcile.session_status import (
+    Outcome,
+    deadline_of,
+    host_stats,
+    metrics_conditions,
+    outcome_of,
+    report_conditions,
+)
+
+WAIT_S = 60.0
+"""What a session waits for is an event of a watch; this is only how long to go without one."""
+
+
+def plan(seen: SessionObserved, now: datetime) -> Plan:
+    """Return what a BackupSession needs now."""
+    session = seen.session
+    if is_deleting(session) or status(session).get("phase") in FINAL_PHASES:
+        return Plan()
+    return _follow(seen, now) if executor_recorded(session) else _begin(seen, now)
+
+
+def _begin(seen: SessionObserved, now: datetime) -> Plan:
+    start = start_of(seen, now)
+    match start:
+        case Skip(message):
+            skipped = Condition(Type.BACKUP_SKIPPED, True, "SkippedTakingNewBackup", message)
+            result = Outcome(Phase.SKIPPED, message)
+            return end(seen, result, now, conditions=[skipped], target={})
+        case Impossible(message):
+            return _fail_to_start(seen, message, now)
+        case Wait(message):
+            return _wait(seen, message, now)
+        case JobOrder():
+            return _start(seen, start, now)
+        case _:
+            assert_never(start)
+
+
+def _wait(seen: SessionObserved, message: str, now: datetime) -> Plan:
+    if not message:
+        return Plan(requeue_after_s=WAIT_S)
+    waiting = Condition(Type.BACKUP_WAITING, True, "RepositoryNotInitialized", message)
+    old = status(seen.session)
+    new = {
+        **old,
+        "phase": Phase.PENDING.value,
+        "conditions": merged(old.get("conditions") or (), [waiting], now),
+    }
+    return Plan(
+        writes=status_writes(seen.session, new),
+        requeue_after_s=WAIT_S,
+        facts={"step": "waiting", "words": message},
+    )
+
+
+def _fail_to_start(seen: SessionObserved, problem: str, now: datetime) -> Plan:
+    failed = outcome(Type.BACKUP_EXECUTOR_ENSURED, failure=problem)
+    target = {
+        "ref": _target_ref(seen),
+        "phase": Phase.FAILED.value,
+        "conditions": merged((), [failed], now),
+    }
+    return end(seen, Outcome(Phase.FAILED, problem), now, conditions=[], target=target)
+
+
+def _start(seen: SessionObserved, order: JobOrder, now: datetime) -> Plan:
+    """Create the Job, then record that it was created: a crash in between creates nothing twice."""
+    job = backup_job(order)
+    if isinstance(job, tuple):
+        return _fail_to_start(seen, "; ".join(str(problem) for problem in job), now)
+    target: dict[str, Any] = {
+        "ref": _target_ref(seen),
+        "phase": Phase.RUNNING.value,
+        "totalHosts": 1,
+        "preBackupActions": ["InitializeBackendRepository"],
+        "postBackupActions": [
+            "ApplyRetentionPolicy",
+            "VerifyRepositoryIntegrity",
+            "SendRepositoryMetrics",
+        ],
+        "conditions": merged((), [outcome(Type.BACKUP_EXECUTOR_ENSURED, failure=None)], now),
+    }
+    new: dict[str, Any] = {"phase": Phase.RUNNING.value, "targets": [target]}
+    waited = [
+        entry
+        for entry in status(seen.session).get("conditions") or ()
+        if entry.get("type") != Type.BACKUP_WAITING
+    ]
+    if waited:
+        new["conditions"] = waited
+    if deadline := deadline_of(seen.session, seen.spec.time_out if seen.spec else ""):
+        new["sessionDeadline"] = format_time(deadline)
+    writes = (
+        *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
+        CreateOnce(JOB, job),
+        *status_writes(seen.session, new),
+    )
+    facts = {"step": "job_created", "job": name_of(job)}
+    if order.node_name:
+        facts["node"] = order.node_name
+    return Plan(writes=writes, facts=facts)
+
+
+def _target_ref(seen: SessionObserved) -> dict[str, str]:
+    if seen.spec is None or seen.spec.target is None:
+        return {}
+    ref = seen.spec.target.ref
+    return {
+        "apiVersion": ref.api_version or "v1",
+        "kind": ref.kind,
+        "namespace": ref.namespace or namespace_of(seen.session),
+        "name": ref.name,
+    }
+
+
+def _follow(seen: SessionObserved, now: datetime) -> Plan:
+    """Wait for the Job, or end the session by what became of it."""
+    found = verdict(seen.executor, now=now, limits=seen.limits)
+    match found:
+        case Waiting(requeue_after_s, words):
+            facts = {"step": "waiting_for_pod", "words": words} if words else {}
+            return Plan(requeue_after_s=requeue_after_s, facts=facts)
+        case Running():
+            return Plan(facts={"step": "started", "pod": name_of(seen.executor.pod or {})})
+        case Ended(report):
+            return _report(seen, report, now)
+        case Died():
+            return _bury(seen, found, now)
+        case _:
+            assert_never(found)
+
+
+def _report(seen: SessionObserved, report: RunReport, now: datetime) -> Plan:
+    result = outcome_of(report)
+    conditions = [
+        *report_conditions(report),
+        *metrics_conditions(report.metrics, repository=True),
+    ]
+    if any(host.reason == Reason.DEADLINE_EXCEEDED for host in report.hosts):
+        conditions.append(_deadline_condition(seen))
+    all_good = bool(report.hosts) and all(host.succeeded for host in report.hosts)
+    old_target = dig(seen.session, "status", "targets", 0) or {}
+    target: dict[str, Any] = {
+        "phase": (Phase.SUCCEEDED if all_good else Phase.FAILED).value,
+        "stats": [host_stats(host) for host in report.hosts],
+    }
+    if report.conditions:
+        # What a third party's step says about itself: shown, never believed.
+        target["conditions"] = [
+            *(old_target.get("conditions") or ()),
+            *(
+                {
+                    "type": c.type,
+                    "status": c.status,
+                    "reason": c.reason,
+                    "message": c.message,
+                    "lastTransitionTime": format_time(now),
+                }
+                for c in report.conditions
+                if c.type not in {str(kind) for kind in Type}
+            ),
+        ]
+    snapshots = [snapshot for host in report.hosts for snapshot in host.snapshots]
+    facts: dict[str, Any] = {
+        "snapshots": [snapshot.id for snapshot in snapshots],
+        "total_bytes": sum(snapshot.total_bytes for snapshot in snapshots),
+        "uploaded_bytes": sum(snapshot.uploaded_bytes for snapshot in snapshots),
+        "backup_s": round(sum(host.duration_s for host in report.hosts), 3),
+    }
+    return end(seen, result, now, conditions=conditions, target=target, report=report, facts=facts)
+
+
+def _deadline_condition(seen: SessionObserved) -> Condition:
+    seconds = parse_go_duration_s(seen.spec.time_out) if seen.spec else None
+    return deadline_exceeded(format_seconds(seconds or 0.0), restore=False)
+
+
+def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
+    """End a session whose Job cannot report, and have its lock removed (D8)."""
+    message = f"{died.reason}: {died.message}"
+    if died.reason == "ReportLost":
+        message += (
+            f". If a snapshot was made, it is the one with the tag {invoker_tag(seen)} that is "
+            f"newer than {meta(seen.session).get('creationTimestamp')}"
+        )
+    disrupted = Condition(
+        Type.BACKUP_DISRUPTED,
+        True,
+        "FailedToCompleteDueToDisruption",
+        f"Failed to complete backup. Reason: {message}.",
+    )
+    old_target = dig(seen.session, "status", "targets", 0) or {}
+    alias = seen.spec.target.alias if seen.spec and seen.spec.target else ""
+    target: dict[str, Any] = {
+        "phase": Phase.FAILED.value,
+        "stats": [{"hostname": host_of(alias), "phase": Phase.FAILED.value, "error": message}],
+        "conditions": merged(old_target.get("conditions") or (), [disrupted], now),
+    }
+    conditions = [_deadline_condition(seen)] if died.deadline else []
+    ended = end(seen, Outcome(Phase.FAILED, message), now, conditions=conditions, target=target)
+    return Plan(
+        writes=(*_cleanup(seen, died, now), *ended.writes), notes=ended.notes, facts=ended.facts
+    )
+
+
+def _cleanup(seen: SessionObserved, died: Died, now: datetime) -> tuple[Write, ...]:
+    writes: list[Write] = []
+    job = seen.executor.job
+    if died.end_job and job is not None:
+        ref = Ref.to(JOB, job)
+        writes.append(Delete(Ref(JOB, ref.namespace, ref.name, ref.uid)))
+    # A refusal here must not keep the session from ending: it is not tried a second time.
+    if died.release_lock and seen.refusal is None and (unlock := _unlock(seen, now)):
+        writes.append(CreateOnce(JOB, unlock))
+    return tuple(writes)
+
+
+def _unlock(seen: SessionObserved, now: datetime) -> Obj | None:
+    """Return the Job that removes the dead pod's lock, None when it cannot be built."""
+    hostname = dig(seen.executor.pod, "spec", "hostname")
+    order = order_for(seen, now)
+    if not hostname or isinstance(order, str):
+        return None
+    job = unlock_job(order, hostname=str(hostname))
+    return None if isinstance(job, tuple) else job

@@ -1,0 +1,143 @@
+"""What the planners see: one frozen value per kind, complete, so that `plan` needs nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.api.backup import BackupConfigurationSpec
+from controller.api.model import Problem
+from controller.api.objects import Key, Obj
+from controller.api.restore import RestoreSessionSpec
+from controller.build.installation import Installation
+from controller.plan import Refusal
+
+PASSWORD_KEY = "RESTIC_PASSWORD"  # noqa: S105 - the name of a key
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Waits that have an end, in seconds (D9, rule 4 of the architecture)."""
+
+    start_s: float = 600.0
+    """How long a Job's pod may take to start."""
+    quiet_pod_s: float = 5.0
+    """How long no pod may appear before the Events are asked why."""
+    verify_s: float = 86_400.0
+    """How often a repository's integrity and size are determined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A storage Secret by the names of its keys. Values never get here."""
+
+    key: Key
+    found: bool
+    keys: frozenset[str] = frozenset()
+    empty_keys: frozenset[str] = frozenset()
+
+    @property
+    def problem(self) -> str | None:
+        """Say what is wrong with a Secret that exists, None when it is usable."""
+        if PASSWORD_KEY not in self.keys:
+            return (
+                f"Backend Secret {self.key} has no key {PASSWORD_KEY}: "
+                "add the password of the restic repository"
+            )
+        if PASSWORD_KEY in self.empty_keys:
+            return f"Backend Secret {self.key} has an empty {PASSWORD_KEY}: set the password"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an invoker names, as it is now. None stands for an object that does not exist."""
+
+    repository: Obj | None = None
+    secret: Secret | None = None
+    pvc: Obj | None = None
+    task: Obj | None = None
+    functions: Mapping[str, Obj] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationObserved:
+    """Input of `backup_configuration.plan`. `spec` is a tuple of problems when it is no spec.
+
+    `children` holds what exists of the CronJob, ServiceAccount and RoleBinding, metadata only, by
+    kind. All three share one name.
+    """
+
+    configuration: Obj
+    spec: BackupConfigurationSpec | tuple[Problem, ...]
+    references: References
+    children: Mapping[str, Obj]
+    installation: Installation
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """The Job of a session and the newest of its pods, from the cache.
+
+    `job_gone` and `pods_gone` are set only after a live read said so (D10): the caches of different
+    kinds are not ordered. `words` are the texts of Events about a pod that does not appear.
+    """
+
+    job: Obj | None = None
+    pod: Obj | None = None
+    job_gone: bool = False
+    pods_gone: bool = False
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PvcUse:
+    """Who uses the target's claim: names of running pods, and the nodes that they run on."""
+
+    pods: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionObserved:
+    """Input of `backup_session.plan`.
+
+    `siblings` are the other sessions of the same invoker. `rivals` are the sessions, of any
+    invoker, that have not ended and use the same repository URL. `neighbours` are the other
+    configurations of the same Repository. `spec` is the configuration's, None when it does not
+    exist or cannot be parsed, in which case it is Invalid.
+    """
+
+    session: Obj
+    configuration: Obj | None
+    spec: BackupConfigurationSpec | None
+    references: References
+    executor: Executor
+    installation: Installation
+    limits: Limits
+    siblings: tuple[Obj, ...] = ()
+    rivals: tuple[Obj, ...] = ()
+    neighbours: tuple[Obj, ...] = ()
+    use: PvcUse = PvcUse()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreObserved:
+    """Input of `restore_session.plan`. `spec` is a tuple of problems when it cannot be parsed."""
+
+    session: Obj
+    spec: RestoreSessionSpec | tuple[Problem, ...]
+    references: References
+    executor: Executor
+    installation: Installation
+    limits: Limits
+    use: PvcUse = PvcUse()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryObserved:
+    """Input of `repository.plan`: the Repository and the invokers that name it."""
+
+    repository: Obj
+    invokers: tuple[Obj, ...] = ()

@@ -1,0 +1,196 @@
+"""Folds a report into the status of a BackupSession and of its Repository."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controller.api.conditions import Condition, Phase, Type, outcome
+from controller.api.objects import Obj, annotations_of, meta, status
+from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
+from controller.api.text import (
+    format_duration,
+    format_processing_time,
+    format_seconds,
+    format_size,
+    format_time,
+    parse_go_duration_s,
+    parse_time,
+)
+
+REPOSITORY_ID = "drey.dev/repository-id"
+"""Annotation of a Repository: the id of the restic repository, once it was used (D2)."""
+VERIFIED_AT = "drey.dev/verified-at"
+"""Annotation of a Repository: when integrity and size were last determined."""
+ACCEPT_INCOMPLETE = "drey.dev/accept-incomplete"
+"""Annotation of a BackupConfiguration: `"true"` lets an incomplete backup succeed (D5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a session ends with. `error` is empty when it succeeded."""
+
+    phase: Phase
+    error: str = ""
+
+
+def host_stats(host: HostReport) -> dict[str, Any]:
+    """Return one entry of `status.targets[].stats` in Stash's shape."""
+    stats: dict[str, Any] = {
+        "hostname": host.hostname,
+        "phase": (Phase.SUCCEEDED if host.succeeded else Phase.FAILED).value,
+        "duration": format_duration(host.duration_s),
+    }
+    if not host.succeeded:
+        stats["error"] = error_text(host)
+    if host.snapshots:
+        stats["snapshots"] = [
+            {
+                "name": snapshot.id,
+                "path": snapshot.path,
+                "totalSize": format_size(snapshot.total_bytes),
+                "uploaded": format_size(snapshot.uploaded_bytes),
+                "processingTime": format_processing_time(snapshot.processing_s),
+                "fileStats": {
+                    "totalFiles": snapshot.files_total,
+                    "newFiles": snapshot.files_new,
+                    "modifiedFiles": snapshot.files_modified,
+                    "unmodifiedFiles": snapshot.files_unmodified,
+                },
+            }
+            for snapshot in host.snapshots
+        ]
+    return stats
+
+
+def error_text(host: HostReport) -> str:
+    """Return `Reason: text` of a host that failed."""
+    return f"{host.reason}: {host.error}" if host.reason else host.error
+
+
+def outcome_of(report: RunReport) -> Outcome:
+    """Return the phase that a report proves.
+
+    Retention and metrics never decide (architecture, rule 5); a repository in which `restic check`
+    found damage does: what lies in it may not be restorable.
+    """
+    for host in report.hosts:
+        if not host.succeeded:
+            return Outcome(Phase.FAILED, error_text(host))
+    if not report.hosts:
+        return Outcome(Phase.FAILED, "the report names no host")
+    if report.repository.integrity is False:
+        said = report.verification.message if report.verification else ""
+        return Outcome(Phase.FAILED, f"the repository is damaged: {said}".rstrip(": "))
+    return Outcome(Phase.SUCCEEDED)
+
+
+def report_conditions(report: RunReport) -> list[Condition]:
+    """Return the conditions of a BackupSession that a report gives rise to."""
+    conditions: list[Condition] = []
+    failed = next((host for host in report.hosts if not host.succeeded), None)
+    initialising = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
+    if report.repository.id:
+        conditions.append(outcome(Type.BACKEND_REPOSITORY_INITIALIZED, failure=None))
+    elif failed is not None and failed.reason in initialising:
+        conditions.append(outcome(Type.BACKEND_REPOSITORY_INITIALIZED, failure=error_text(failed)))
+    conditions += _step(Type.RETENTION_POLICY_APPLIED, report.retention)
+    conditions += _step(Type.REPOSITORY_INTEGRITY_VERIFIED, report.verification)
+    incomplete = [host for host in report.hosts if host.reason == Reason.BACKUP_INCOMPLETE]
+    for host in incomplete:
+        paths = ", ".join(host.unreadable)
+        conditions.append(
+            Condition(
+                Type.BACKUP_INCOMPLETE,
+                True,
+                Reason.BACKUP_INCOMPLETE.value,
+                f"Some files could not be read: {paths}. The snapshot was kept. {host.error}",
+            )
+        )
+    return conditions
+
+
+def _step(kind: Type, step: StepReport | None) -> list[Condition]:
+    if step is None:
+        return []
+    if step.state is StepState.SKIPPED:
+        good = outcome(kind, failure=None)
+        return [Condition(kind, True, "Skipped", step.message or good.message)]
+    return [outcome(kind, failure=step.message if step.state is StepState.FAILED else None)]
+
+
+def metrics_conditions(metrics: StepReport | None, *, repository: bool) -> list[Condition]:
+    """Return MetricsPushed, and RepositoryMetricsPushed for backups."""
+    kinds = (Type.REPOSITORY_METRICS_PUSHED,) if repository else ()
+    return [
+        condition for kind in (*kinds, Type.METRICS_PUSHED) for condition in _step(kind, metrics)
+    ]
+
+
+def repository_status(repository: Obj, session: Obj, report: RunReport) -> dict[str, Any]:
+    """Return the status of the Repository after a session.
+
+    `lastBackupTime` is the creation of the session, as Stash has it; it never goes back.
+    """
+    learned = report.repository
+    new = dict(status(repository))
+    created = str(meta(session).get("creationTimestamp") or "")
+    if any(host.snapshots for host in report.hosts) and created > str(
+        new.get("lastBackupTime") or ""
+    ):
+        new["lastBackupTime"] = created
+    if learned.integrity is not None:
+        new["integrity"] = learned.integrity
+    if learned.size_bytes is not None:
+        new["totalSize"] = format_size(learned.size_bytes)
+    count = learned.snapshot_count if learned.snapshot_count is not None else None
+    if count is None and len(new.get("references") or ()) <= 1:
+        count = learned.snapshots_kept
+    if count is not None:
+        new["snapshotCount"] = count
+    if learned.snapshots_removed is not None:
+        new["snapshotsRemovedOnLastCleanup"] = learned.snapshots_removed
+    return new
+
+
+def repository_annotations(repository: Obj, report: RunReport, now: datetime) -> Mapping[str, str]:
+    """Return the annotations of ours that a Repository should have, all of them."""
+    old = annotations_of(repository)
+    ours = {key: old[key] for key in (REPOSITORY_ID, VERIFIED_AT) if key in old}
+    if report.repository.id and REPOSITORY_ID not in ours:
+        ours[REPOSITORY_ID] = report.repository.id
+    if report.repository.integrity is not None:
+        ours[VERIFIED_AT] = format_time(now)
+    return ours
+
+
+def was_used(repository: Obj) -> bool:
+    """Tell whether a Repository was ever backed up to: then nothing is initialised (D2)."""
+    return REPOSITORY_ID in annotations_of(repository) or bool(
+        status(repository).get("lastBackupTime")
+    )
+
+
+def verification_due(repository: Obj, now: datetime, interval_s: float) -> bool:
+    """Tell whether integrity and size are to be determined with this backup."""
+    last = annotations_of(repository).get(VERIFIED_AT)
+    if not last:
+        return True
+    try:
+        return (now - parse_time(last)).total_seconds() >= interval_s
+    except ValueError:
+        return True
+
+
+def session_duration(session: Obj, now: datetime) -> str:
+    """Return the time since a session's creation, rounded to seconds."""
+    created = parse_time(meta(session)["creationTimestamp"])
+    return format_seconds((now - created).total_seconds())
+
+
+def deadline_of(session: Obj, time_out: str) -> datetime | None:
+    """Return the creation of a session plus `timeOut`, None without one."""
+    seconds = parse_go_duration_s(time_out) if time_out else None
+    if not seconds:
+        return None
+    return parse_time(meta(session)["creationTimestamp"]) + timedelta(seconds=seconds)
