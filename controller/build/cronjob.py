@@ -1,0 +1,125 @@
+"""The CronJob that creates a BackupSession at each slot of a configuration."""
+
+import json
+from typing import Any
+
+from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
+from controller.api.names import trigger_name
+from controller.api.objects import Obj, name_of, namespace_of, uid_of
+from controller.api.resources import BACKUP_CONFIGURATION, CRON_JOB
+from controller.build.child import child
+from controller.build.container import is_refused, security_context, shared_fields
+from controller.build.input import named_environment_variable
+from controller.build.installation import Installation
+from controller.build.labels import BACKUP, JOB_NAME, child_labels, own_labels, session_labels
+from controller.build.pod import job_policy, pod_security_context, pod_template
+from controller.build.rbac import trigger_service_account
+
+TRIGGER_ENVIRONMENT_VARIABLE = "DREY_TRIGGER"
+JOB_NAME_ENVIRONMENT_VARIABLE = "JOB_NAME"
+# A slot that an outage of the control plane swallowed is caught up, but not at an odd hour: with
+# more than six hours of delay the next slot will do.
+STARTING_DEADLINE_S = 6 * 3600
+# A trigger takes a second. One that hangs, because its image cannot be pulled, gives way.
+ACTIVE_DEADLINE_S = 600
+# The trigger needs no right on any file: what the user grants the backup is not handed on.
+_NOT_HANDED_ON = ("capabilities", "privileged", "allowPrivilegeEscalation", "procMount")
+
+
+def trigger_cron_job(
+    configuration: Obj, spec: BackupConfigurationSpec, installation: Installation
+) -> Obj:
+    """Return the CronJob `stash-trigger-<configuration>`.
+
+    `Forbid` with the Job's own deadline: hanging triggers do not pile up, and whether two sessions
+    may run at once is decided elsewhere. No Job that succeeded is kept (D13).
+    """
+    owner = (BACKUP_CONFIGURATION, configuration)
+    kind = BACKUP_CONFIGURATION.kind
+    labels = child_labels(BACKUP, kind, configuration)
+    template = pod_template(
+        installation,
+        spec.runtime_settings,
+        labels=own_labels(BACKUP, kind, configuration),
+        containers=[_container(configuration, spec, installation)],
+        volumes=(),
+        security_context=_pod_security(spec.runtime_settings),
+        needs_token=True,
+        service_account=trigger_service_account(configuration, spec),
+    )
+    template["spec"]["automountServiceAccountToken"] = True
+    template["spec"]["terminationGracePeriodSeconds"] = 10
+    return child(
+        CRON_JOB,
+        trigger_name(name_of(configuration)),
+        owner,
+        labels=labels,
+        body={
+            "spec": {
+                "schedule": spec.schedule,
+                "suspend": spec.paused,
+                "concurrencyPolicy": "Forbid",
+                "startingDeadlineSeconds": STARTING_DEADLINE_S,
+                "successfulJobsHistoryLimit": 0,
+                "failedJobsHistoryLimit": 1,
+                "jobTemplate": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        **job_policy(),
+                        "activeDeadlineSeconds": ACTIVE_DEADLINE_S,
+                        "template": template,
+                    },
+                },
+            }
+        },
+    )
+
+
+def _container(
+    configuration: Obj, spec: BackupConfigurationSpec, installation: Installation
+) -> dict[str, Any]:
+    settings = spec.runtime_settings.container
+    given = {
+        key: value
+        for key, value in (settings.get("securityContext") or {}).items()
+        if key not in _NOT_HANDED_ON
+    }
+    context = security_context(
+        given,
+        own=True,
+        is_backup=True,
+        pod_uid=_pod_security(spec.runtime_settings).get("runAsUser"),
+    )
+    context["capabilities"] = {"drop": ["ALL"]}
+    job_name: dict[str, Any] = {"fieldRef": {"fieldPath": f"metadata.labels['{JOB_NAME}']"}}
+    ours: list[dict[str, Any]] = [
+        named_environment_variable(TRIGGER_ENVIRONMENT_VARIABLE, _document(configuration, spec)),
+        {"name": JOB_NAME_ENVIRONMENT_VARIABLE, "valueFrom": job_name},
+    ]
+    return {
+        "name": "stash-trigger",
+        "image": installation.image,
+        "imagePullPolicy": installation.image_pull_policy,
+        "args": ["trigger"],
+        "env": [*(v for v in settings.get("env") or () if not is_refused(v)), *ours],
+        **shared_fields(installation, settings),
+        "securityContext": context,
+    }
+
+
+def _document(configuration: Obj, spec: BackupConfigurationSpec) -> str:
+    """Return what the trigger puts into the session, beside its name and its owner."""
+    document = {
+        "apiVersion": BACKUP_CONFIGURATION.api_version,
+        "kind": BACKUP_CONFIGURATION.kind,
+        "name": name_of(configuration),
+        "namespace": namespace_of(configuration),
+        "uid": uid_of(configuration),
+        "retryLeft": spec.retry_config.max_retry if spec.retry_config else 0,
+        "labels": dict(session_labels(configuration, spec.target)),
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _pod_security(settings: RuntimeSettings) -> dict[str, Any]:
+    return pod_security_context(settings, is_backup=True)
