@@ -2,35 +2,54 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import images, layout, tools
+from hack.cluster import images, kind, layout, tools
 from hack.cluster.errors import ClusterError
 from hack.image.errors import ImageError
 
 
 def provider(asked: str) -> str:
-    """Return `kind` or `native`; `auto` is kind where a Docker-compatible engine answers."""
+    """Return `kind` or `native`; `auto` is what the cluster is that is there, else as it would be.
+
+    Args:
+        asked: `auto`, `kind` or `native`.
+    """
     if asked != "auto":
         return asked
-    if shutil.which("docker") is None:
-        return "native"
-    answer = subprocess.run(["docker", "info"], capture_output=True, check=False)
-    return "native" if answer.returncode else "kind"
+    owner = _paths().owner_file
+    if owner.exists():
+        return "kind" if owner.read_text() == "kind\n" else "native"
+    return "kind" if kind.engine() else "native"
+
+
+def container_engine() -> str:
+    """Return `docker` or `podman`, whichever answers.
+
+    Raises:
+        ImageError: none does.
+    """
+    found = kind.engine()
+    if not found:
+        raise ImageError("PROVIDER=kind needs a running Docker or Podman: none answers")
+    return found
 
 
 def is_up(provider: str) -> bool:
-    """Say whether there is a cluster to load into."""
-    if provider == "native":
-        return _paths().containerd_socket.exists()
-    if shutil.which("kind") is None:
+    """Say whether there is a cluster of this provider that takes images."""
+    paths = _paths()
+    if not paths.owner_file.exists():
         return False
-    listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, check=False)
-    return listed.returncode == 0 and bool(listed.stdout.strip())
+    if provider == "kind":
+        return not kind.Kind(paths.state).complaints()
+    try:
+        images.ctr(paths, "version")
+    except (ClusterError, FileNotFoundError):
+        return False
+    return True
 
 
 def loaded_id(image: str) -> str | None:

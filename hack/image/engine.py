@@ -1,4 +1,4 @@
-"""The two builders, Buildah (native cluster) and Docker (kind), behind one small interface."""
+"""The builders behind one small interface: Buildah (native), Docker or Podman (kind)."""
 
 import json
 import shutil
@@ -55,9 +55,15 @@ def buildah_argv(image: str, recipe: Recipe) -> list[str]:
     return [*argv, *_flags(recipe), "--tag", image, "."]
 
 
-def docker_argv(image: str, recipe: Recipe) -> list[str]:
-    """Return the command that builds the folder that it runs in."""
-    return ["docker", "build", *_flags(recipe), "--tag", image, "."]
+def docker_argv(program: str, image: str, recipe: Recipe) -> list[str]:
+    """Return the command that builds the folder that it runs in.
+
+    Args:
+        program: `docker` or `podman`.
+        image: name with tag.
+        recipe: base and labels.
+    """
+    return [program, "build", *_flags(recipe), "--tag", image, "."]
 
 
 def _flags(recipe: Recipe) -> list[str]:
@@ -110,23 +116,28 @@ class Buildah:
 
 
 class Docker:
-    """The Docker engine, or what answers to its command line."""
+    """The Docker engine, or Podman, which understands the same commands.
 
-    def __init__(self) -> None:
-        _require("docker", "see https://docs.docker.com/engine/install")
+    Args:
+        program: `docker` or `podman`.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
 
     def find(self, image: str) -> Built | None:
         """See Engine."""
-        done = _run(["docker", "image", "inspect", image], check=False)
+        done = _run([self._program, "image", "inspect", image], check=False)
         return None if done.returncode else parse_docker(json.loads(done.stdout))
 
     def build(self, root: Path, image: str, recipe: Recipe, log: Path) -> None:
         """See Engine."""
-        _logged(docker_argv(image, recipe), root, log)
+        _logged(docker_argv(self._program, image, recipe), root, log)
 
     def save(self, image: str, archive: Path) -> None:
         """See Engine."""
-        _run(["docker", "save", "--output", str(archive), image])
+        archive.unlink(missing_ok=True)
+        _run([self._program, "save", "--output", str(archive), image])
 
 
 def parse_buildah(answer: Mapping[str, Any]) -> Built:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hack.cluster import images as cluster_images
 from hack.cluster import tools
-from hack.image import context, inputs
+from hack.image import cluster, context, inputs
 from hack.image.engine import Buildah, Built, Docker, Engine, Recipe
 from hack.image.errors import ImageError
 
@@ -32,7 +32,7 @@ class Drey:
         self._version = inputs.version(pyproject)
         self._root = root
         self._native = provider == "native"
-        self._engine: Engine = Buildah() if self._native else Docker()
+        self._engine: Engine = Buildah() if self._native else Docker(cluster.container_engine())
         self._own_base = base is None and self._native
         self._base = base or (cluster_images.BASE if self._native else REGISTRY_BASE)
 

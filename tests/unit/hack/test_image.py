@@ -87,7 +87,7 @@ def test_no_wheel_for_a_newer_glibc_is_accepted() -> None:
 def test_both_builders_get_the_same_recipe() -> None:
     """One Dockerfile for Docker and Buildah: base and labels do not differ between them."""
     flags = ["--build-arg", "BASE=debian:12", "--label", "a=1", "--label", "b=two words"]
-    for argv in (buildah_argv("x:1", RECIPE), docker_argv("x:1", RECIPE)):
+    for argv in (buildah_argv("x:1", RECIPE), docker_argv("podman", "x:1", RECIPE)):
         start = argv.index("--build-arg")
         assert argv[start:] == [*flags, "--tag", "x:1", "."]
 
