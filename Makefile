@@ -6,14 +6,84 @@
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# --- development: everything runs in .venv
+
+PY = .venv/bin/python
+WORKERS ?= 4
+
+.PHONY: venv fmt lint unit component install uninstall e2e test bench demo
+venv: .venv/ok ## Make .venv with the locked dependencies of the project and its tests
+.venv/ok: hack/requirements-dev.txt pyproject.toml
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -q && apt-get install -qy python3-venv; }
+	python3 -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r hack/requirements-dev.txt
+	@touch $@
+
+fmt: venv ## Format the code
+	$(PY) -m ruff format -q .
+	$(PY) -m ruff check -q --fix .
+
+lint: venv ## ruff, mypy --strict, import-linter, the CRDs against their source
+	$(PY) -m ruff format --check -q .
+	$(PY) -m ruff check -q .
+	$(PY) -m mypy controller runner hack/crds hack/cluster hack/image tests
+	.venv/bin/lint-imports --no-cache
+	$(PY) hack/crds --check
+
+unit: venv ## Unit tests: no cluster, no root
+	$(PY) -m pytest -n $(WORKERS) tests/unit
+
+component: venv ## Tests against a real API server and the real restic
+	$(PY) hack/cluster tools
+	$(PY) -m pytest -n $(WORKERS) tests/component
+
+install: venv image ## Install Drey, as it is in this tree, in the cluster of `make cluster`
+	$(PY) hack/install.py up
+
+uninstall: venv ## Remove Drey from the cluster; CRDs and data stay
+	$(PY) hack/install.py down
+
+e2e: cluster install ## Tests on the whole cluster: one test for each step, each fault, the counts
+	$(PY) -m pytest -n $(WORKERS) -m "not serial" --timeout 600 tests/e2e
+	$(PY) -m pytest -m serial --timeout 900 tests/e2e
+
+test: ## Everything: lint, unit, component, e2e; prints how long each took
+	@hack/test.sh venv lint unit component cluster install e2e
+
+bench: cluster install ## Print ratios: Drey against a bare Job with the same restic commands
+	$(PY) hack/bench
+
+demo: ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees
+	@python3 hack/demo
+
+# PROVIDER=auto|kind|native and DREY_STATE (default /var/lib/drey-cluster) are read from the environment.
+.PHONY: cluster cluster-down cluster-status test-cluster
+cluster: venv ## Bring a real cluster up: no-op when healthy, anew when half-dead (PROVIDER=auto|kind|native)
+	@python3 hack/cluster up
+
+cluster-down: ## Remove the cluster and everything that it changed on this machine
+	@python3 hack/cluster down
+
+cluster-status: ## Show the cluster's processes and what is wrong
+	@python3 hack/cluster status
+
+test-cluster: venv ## Kill a cluster of its own without clean-up, repair it, remove it, compare the machine (ends a running one)
+	.venv/bin/pytest -p no:randomly tests/e2e/test_cluster_repair.py
+
 # PROVIDER=auto|kind|native, IMAGE=<name:tag>, BASE=<base image> are read from the environment.
 .PHONY: image lock
 image: ## Build the image when its inputs changed, and import it into the cluster if one runs (IMAGE=name:tag)
 	@python3 hack/image build --load-if-up
+	@python3 hack/image build --load-if-up pushgateway
 
 lock: ## Write hack/requirements*.txt anew from pyproject.toml (needs uv; LOCK_FLAGS=--upgrade takes newer versions)
 	uv pip compile --quiet $(UV_FLAGS) --output-file hack/requirements.txt pyproject.toml
+	uv pip compile --quiet $(UV_FLAGS) --extra dev --output-file hack/requirements-dev.txt pyproject.toml
 	echo pip | uv pip compile --quiet $(UV_FLAGS) --output-file hack/requirements-build.txt -
 
 UV_FLAGS = --python-version 3.11 --universal --generate-hashes --no-annotate --no-emit-index-url \
   --no-emit-find-links --custom-compile-command "make lock" $(LOCK_FLAGS)
+
+.PHONY: csi-sanity
+csi-sanity: ## Run CSI's conformance suite against the test driver on a temporary btrfs pool (root, Go, btrfs-progs)
+	@.venv/bin/python hack/cluster/csi/sanity.py
