@@ -18,7 +18,9 @@ from hack.cluster.csi.refusal import Code, Refusal
 _SHOWN = ("name", "volume_id", "source_volume_id", "snapshot_id", "target_path")
 """The fields of a request that are printed: none of them can hold a secret."""
 
-_SOCKET_PATH_BYTES = 107
+_SOCKET_PATH_BYTES = 105
+"""gRPC's own limit, found by trying; the kernel's is 107."""
+
 _QUIET = frozenset({"Probe", "GetPluginInfo"})
 
 Suffer = Callable[[str, Any], Effect | None]
@@ -74,7 +76,10 @@ class Server:
         if _is_served(self._path):
             raise SocketUnusable(f"{self._path}: another process listens there: end it first")
         self._path.unlink(missing_ok=True)
-        self._server.add_insecure_port(f"unix://{self._path}")
+        try:
+            self._server.add_insecure_port(f"unix://{self._path}")
+        except RuntimeError as err:
+            raise SocketUnusable(f"{self._path}: {err}") from err
         self._server.start()
 
     def stop(self) -> None:
