@@ -51,7 +51,7 @@ def buildah_argv(image: str, recipe: Recipe) -> list[str]:
     the same in the archive and in the cluster.
     """
     argv = ["buildah", "bud", "--layers", "--isolation", "chroot", "--format", "docker"]
-    argv += ["--timestamp", str(EPOCH_S), "--pull-never"]
+    argv += ["--timestamp", str(EPOCH_S), "--pull-never", "--force-rm"]
     return [*argv, *_flags(recipe), "--tag", image, "."]
 
 
@@ -86,10 +86,7 @@ class Buildah:
         """See Engine. The image that had the name, and its layers, are removed."""
         before = self.find(image)
         _logged(buildah_argv(image, recipe), root, log)
-        after = self.find(image)
-        if before and after and before.id != after.id:
-            # fails while a container still uses it: the next build tries again with its successor
-            _run(["buildah", "rmi", before.id], check=False)
+        self._remove_replaced(image, before)
 
     def save(self, image: str, archive: Path) -> None:
         """See Engine."""
@@ -104,6 +101,7 @@ class Buildah:
             binary: the file on the host.
             config: flags of `buildah config`.
         """
+        before = self.find(image)
         container = _run(["buildah", "from", "scratch"]).stdout.strip()
         try:
             argv = ["buildah", "copy", "--quiet", "--chmod", "0755", container]
@@ -113,6 +111,13 @@ class Buildah:
             _run([*argv, "--timestamp", str(EPOCH_S), container, image])
         finally:
             _run(["buildah", "rm", container], check=False)
+        self._remove_replaced(image, before)
+
+    def _remove_replaced(self, image: str, before: Built | None) -> None:
+        after = self.find(image)
+        if before and after and before.id != after.id:
+            # fails while a container uses it; then its layers stay until they are pruned by hand
+            _run(["buildah", "rmi", before.id], check=False)
 
 
 class Docker:
