@@ -85,5 +85,5 @@ UV_FLAGS = --python-version 3.11 --universal --generate-hashes --no-annotate --n
   --no-emit-find-links --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .PHONY: csi-sanity
-csi-sanity: ## Run CSI's conformance suite against the test driver on a temporary btrfs pool (root, Go, btrfs-progs)
-	@.venv/bin/python hack/cluster/csi/sanity.py
+csi-sanity: venv ## Run CSI's conformance suite against the test driver on a temporary btrfs pool (root, Go, btrfs-progs)
+	@$(PY) hack/cluster/csi/sanity.py
