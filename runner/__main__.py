@@ -1,0 +1,65 @@
+"""`python3 -I -m runner VERB`: the entrypoint of the Jobs.
+
+argparse comes before anything else, so that `--help` and mistakes cost nothing (D31).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+_INPUT = "Input: the JSON document in the environment variable DREY_INPUT, the storage Secret in"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    top = argparse.ArgumentParser(
+        prog="runner",
+        description="Runs one step of a backup or restore. The controller starts it in Jobs.",
+        epilog=f"{_INPUT} /drey/secret. Output: JSON log lines on stdout, the report in"
+        " /dev/termination-log. Exit codes: 0 done, 1 failed (the report says why), 2 wrong usage,"
+        " 130 told to stop.",
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    folder = "write DIR/output.json for a later update-status, and no report; exits with 0"
+    backup = verbs.add_parser(
+        "backup", help="back up the paths with restic, apply retention, push metrics, report"
+    )
+    backup.add_argument("--output-dir", metavar="DIR", type=Path, help=f"only back up; {folder}")
+    restore = verbs.add_parser("restore", help="restore snapshots into the volume, report")
+    restore.add_argument("--output-dir", metavar="DIR", type=Path, help=f"only restore; {folder}")
+    status = verbs.add_parser(
+        "update-status", help="read output.json of an earlier step, apply retention, report"
+    )
+    status.add_argument("--output-dir", metavar="DIR", type=Path, required=True)
+    verbs.add_parser("trigger", help="create the BackupSession of a schedule (run by a CronJob)")
+    verbs.add_parser("unlock", help="remove stale locks of this host name; never live ones")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    arguments = parser().parse_args(argv)
+    if arguments.verb == "trigger":
+        from runner.trigger import main as trigger  # noqa: PLC0415 - talks to the API: heavy
+
+        return trigger()
+    from runner.execution import Execution  # noqa: PLC0415 - after argparse (D31)
+    from runner.restic.process import Interruption  # noqa: PLC0415 - after argparse (D31)
+    from runner.settings import Settings  # noqa: PLC0415 - after argparse (D31)
+
+    interruption = Interruption()
+    interruption.install()
+    execution = Execution(Settings.read(), interruption)
+    match arguments.verb:
+        case "backup":
+            return execution.backup(arguments.output_dir)
+        case "restore":
+            return execution.restore(arguments.output_dir)
+        case "update-status":
+            return execution.update_status(arguments.output_dir)
+        case _:
+            return execution.unlock()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

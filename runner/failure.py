@@ -1,0 +1,127 @@
+"""From restic's outcome to a reason and a text that a person can act on (D32). Pure."""
+
+import re
+
+from controller.api.job_input import JobInput, RepositoryInput
+from controller.api.report import Reason
+from runner.restic.exits import Exit
+from runner.restic.outcome import Outcome
+from runner.restic.process import Stop
+
+_DENIED = re.compile(
+    r"access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskeyid|unauthorized|\b40[13]\b"
+    r"|authenticationfailed|authorizationfailure|invalid_grant|permission denied",
+    re.IGNORECASE,
+)
+_UNREACHABLE = re.compile(
+    r"dial tcp|connection refused|connection reset|no such host|i/o timeout|network is unreachable"
+    r"|no route to host|tls: |x509: |certificate|client\.timeout|unexpected eof|server misbehaving"
+    r"|\b50[0234]\b",
+    re.IGNORECASE,
+)
+
+
+class RunError(Exception):
+    """The run cannot go on. `reason` is for programs, the text for people."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.text = text
+
+
+def secret_name(repository: RepositoryInput) -> str:
+    """Return how a text names the storage Secret."""
+    if repository.secret_name:
+        return f"Secret {repository.namespace}/{repository.secret_name}"
+    return f"the storage Secret of Repository {repository.namespace}/{repository.name}"
+
+
+def repository_name(repository: RepositoryInput) -> str:
+    """Return how a text names the Repository and its place."""
+    return f"Repository {repository.namespace}/{repository.name} ({repository.url})"
+
+
+def failure_of(outcome: Outcome, job: JobInput, verb: str) -> RunError:
+    """Return why restic's command failed, with the remedy."""
+    stopped = _stopped(outcome, job, verb)
+    if stopped is not None:
+        return stopped
+    repository = job.repository
+    name = repository_name(repository)
+    last = outcome.last_words()
+    match outcome.exit:
+        case Exit.OK:
+            return RunError(
+                Reason.NO_SUMMARY,
+                f"restic {verb} ended well but printed no summary, so nothing is proven: {last}",
+            )
+        case Exit.NO_REPOSITORY:
+            return vanished(job, f"there is no repository any more: {last}")
+        case Exit.LOCKED:
+            return RunError(
+                Reason.REPOSITORY_LOCKED,
+                f"{name} stayed locked: {last}; if no other process uses it, the lock is stale and"
+                " `restic unlock` removes it",
+            )
+        case Exit.WRONG_PASSWORD:
+            return RunError(
+                Reason.WRONG_PASSWORD,
+                f"{name} does not open with RESTIC_PASSWORD of {secret_name(repository)}; put the"
+                " password there that the repository was made with (a trailing newline counts)",
+            )
+    return _unnamed(outcome, job, verb)
+
+
+def vanished(job: JobInput, what: str) -> RunError:
+    """Return the failure for a repository that is gone or another one (D2)."""
+    known = f" with id {job.repository.id}" if job.repository.id else ""
+    return RunError(
+        Reason.REPOSITORY_VANISHED,
+        f"{repository_name(job.repository)} was in use{known}, but {what}. It is not made anew:"
+        " mend bucket, prefix, endpoint or mount, or restore the backend's content. To begin anew,"
+        " create a Repository with another name",
+    )
+
+
+def _stopped(outcome: Outcome, job: JobInput, verb: str) -> RunError | None:
+    killed = "; restic did not stop and was killed: its lock may remain" if outcome.killed else ""
+    match outcome.stop:
+        case Stop.SIGNAL:
+            text = f"the pod was told to stop during restic {verb}{killed}"
+            return RunError(Reason.INTERRUPTED, text)
+        case Stop.DEADLINE:
+            text = f"restic {verb} was not done by {job.deadline}{killed}; raise timeOut"
+            return RunError(Reason.DEADLINE_EXCEEDED, text)
+        case Stop.PATIENCE:
+            return RunError(
+                Reason.BACKEND_UNREACHABLE,
+                f"{repository_name(job.repository)} did not answer: {outcome.last_words()}; check"
+                " the endpoint, DNS, network policies and certificates",
+            )
+    return None
+
+
+def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
+    name = repository_name(job.repository)
+    last = outcome.last_words()
+    if outcome.code < 0:
+        return RunError(
+            Reason.RESTIC_FAILED,
+            f"restic {verb} was killed by signal {-outcome.code}; if that is 9, the container's"
+            f" memory limit may be too low: {last}",
+        )
+    said = f"{last} {outcome.backend_error}"
+    if _DENIED.search(said):
+        return RunError(
+            Reason.BACKEND_DENIED,
+            f"{name} refuses access: {last}; check the keys in {secret_name(job.repository)} and"
+            " their rights (for a local backend: owner and mode of the folder)",
+        )
+    if outcome.backend_error or _UNREACHABLE.search(said):
+        return RunError(
+            Reason.BACKEND_UNREACHABLE,
+            f"{name} cannot be reached: {last}; check the endpoint, DNS, network policies and"
+            " certificates",
+        )
+    return RunError(Reason.RESTIC_FAILED, f"restic {verb} failed with {outcome.code}: {last}")

@@ -1,0 +1,223 @@
+"""One restic repository, as this run uses it: starts commands, knows the id, initialises (D2)."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+
+from controller.api.job_input import JobInput
+from controller.api.report import Reason
+from runner.failure import RunError, failure_of, repository_name, secret_name, vanished
+from runner.log import Log, now_s
+from runner.restic import command, process
+from runner.restic.environment import CA_FILE, environment
+from runner.restic.exits import Exit
+from runner.restic.messages import Message
+from runner.restic.outcome import Collector, Outcome
+from runner.restic.process import Interruption
+from runner.settings import Settings
+
+CACHE = "restic-cache"
+TMP = "restic-tmp"
+PATIENCE_S = 90.0
+"""How long the backend may only answer with errors before anything was read from it."""
+SILENCE_S = 105.0
+"""The same without any answer: opening reads a few small files, whatever the repository's size."""
+_ASK_AGAIN_S = 1.0
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def _ignore(message: Message) -> None:
+    del message
+
+
+class Repository:
+    """Runs restic commands with one environment, one deadline and one way to be interrupted."""
+
+    def __init__(
+        self,
+        job: JobInput,
+        settings: Settings,
+        secret: dict[str, bytes],
+        log: Log,
+        interruption: Interruption,
+    ) -> None:
+        self.job = job
+        self.log = log
+        self.initialised = False
+        self._interruption = interruption
+        self._tmp = settings.scratch_dir / TMP
+        self._cache = settings.scratch_dir / CACHE
+        self._id = ""
+        self._opened = False
+        self._deadline_s = _deadline(job.deadline)
+        try:
+            made = environment(
+                job.repository,
+                secret,
+                home_dir=str(self._tmp),
+                tmp_dir=str(self._tmp),
+                outer=settings.outer,
+            )
+        except ValueError as err:
+            raise RunError(Reason.SECRET_INVALID, f"{secret_name(job.repository)}: {err}") from err
+        self._environment = made.variables
+        for folder in (self._tmp, self._cache):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in made.files.items():
+            _write_private(self._tmp / name, content)
+        self._prefix = _prefix(job, settings, log)
+        self._connection = command.Connection(
+            cache_dir=str(self._cache) if job.cache else "",
+            ca_file=str(self._tmp / CA_FILE) if CA_FILE in made.files else "",
+            insecure_tls=job.repository.insecure_tls,
+            provider=job.repository.provider,
+            max_connections=job.repository.max_connections,
+        )
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        on_message: Callable[[Message], None] = _ignore,
+        keep_document: bool = False,
+    ) -> Outcome:
+        """Run one command to its end."""
+        verb, *rest = arguments
+        collector = Collector(on_message, keep_document=keep_document)
+        started = monotonic()
+        ending = process.run(
+            (*self._prefix, verb, *self._connection.flags(), *rest),
+            self._environment,
+            on_stdout=collector.stdout,
+            on_stderr=collector.stderr,
+            interruption=self._interruption,
+            deadline_s=self._deadline_s,
+            patience=lambda elapsed_s: self._patience(collector, elapsed_s),
+        )
+        outcome = collector.outcome(ending)
+        if outcome.succeeded:
+            self._opened = True
+        self.log.info(
+            "restic_ended",
+            verb=verb,
+            exit_code=ending.code,
+            seconds=round(monotonic() - started, 3),
+        )
+        return outcome
+
+    def open(self) -> None:
+        """With the cache off: learn the id before anything is written; initialise where allowed.
+
+        With the cache on this costs nothing and does nothing: the first command tells.
+
+        Raises:
+            RunError: the repository cannot be opened, or is another one than recorded.
+        """
+        if self.job.cache:
+            return
+        outcome = self.run(command.cat_config(), keep_document=True)
+        if outcome.exit is Exit.NO_REPOSITORY:
+            self.initialise(outcome)
+        elif outcome.succeeded:
+            self._id = _id_of(outcome.document)
+        else:
+            raise failure_of(outcome, self.job, "cat config")
+        self.identify()
+
+    def initialise(self, missing: Outcome) -> None:
+        """Make the repository after exit 10, if it was never used (D2).
+
+        Raises:
+            RunError: it was used before, or restic cannot make it.
+        """
+        if not self.job.repository.may_initialise:
+            raise failure_of(missing, self.job, "backup")
+        outcome = self.run(command.init())
+        if not outcome.succeeded:
+            why = failure_of(outcome, self.job, "init")
+            reason = (
+                Reason.REPOSITORY_INIT_FAILED if why.reason is Reason.RESTIC_FAILED else why.reason
+            )
+            name = repository_name(self.job.repository)
+            raise RunError(reason, f"{name} could not be initialised: {why.text}")
+        self.initialised = True
+        self._id = outcome.initialized_id
+        self.log.info("repository_initialised", id=self._id)
+
+    def identify(self) -> str:
+        """Return the repository's id, "" where it is not known yet.
+
+        restic names its cache folder after it, so that the id costs no command.
+
+        Raises:
+            RunError: another id was recorded (D2).
+        """
+        if not self._id and self.job.cache:
+            folders = self._cached()
+            self._id = folders[0] if len(folders) == 1 else ""
+        recorded = self.job.repository.id
+        if recorded and self._id and recorded != self._id:
+            raise vanished(self.job, f"there is now another repository, with id {self._id}")
+        return self._id
+
+    def _cached(self) -> list[str]:
+        return [entry.name for entry in self._cache.iterdir() if _ID.fullmatch(entry.name)]
+
+    def _patience(self, collector: Collector, elapsed_s: float) -> float:
+        if self._opened or collector.spoke or (self.job.cache and self._cached()):
+            self._opened = True
+            return math.inf
+        limit_s = PATIENCE_S if collector.backend_error else SILENCE_S
+        return 0.0 if elapsed_s >= limit_s else _ASK_AGAIN_S
+
+
+def _deadline(deadline: str) -> float:
+    """Return the moment on the monotonic clock."""
+    return monotonic() + parse_unix_s(deadline) - now_s() if deadline else math.inf
+
+
+def parse_unix_s(moment: str) -> float:
+    """Return the Unix seconds of an RFC 3339 time.
+
+    Raises:
+        RunError: it is none.
+    """
+    from datetime import datetime  # noqa: PLC0415 - only where a time is given
+
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except ValueError as err:
+        raise RunError(Reason.INPUT_INVALID, f"{moment!r} is no RFC 3339 time") from err
+
+
+def _id_of(document: bytes) -> str:
+    try:
+        raw = json.loads(document)
+    except (ValueError, RecursionError):
+        return ""
+    value = raw.get("id") if isinstance(raw, dict) else ""
+    return value if isinstance(value, str) and _ID.fullmatch(value) else ""
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _prefix(job: JobInput, settings: Settings, log: Log) -> tuple[str, ...]:
+    restic = settings.program("restic")
+    if not restic:
+        raise RunError(Reason.STEP_FAILED, "the program restic is not on PATH in this image")
+    if job.ionice_class is None:
+        return (restic,)
+    ionice = settings.program("ionice")
+    if not ionice:
+        log.warning("ionice_missing", fix="add ionice to the image, or remove ionice settings")
+        return (restic,)
+    level = () if job.ionice_level is None else ("-n", str(job.ionice_level))
+    return (ionice, "-c", str(job.ionice_class), *level, restic)

@@ -1,0 +1,151 @@
+"""What one restic command did: its end, and what of its output matters. Memory is bounded."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.restic.exits import Exit
+from runner.restic.messages import (
+    Changed,
+    ExitError,
+    Initialized,
+    ItemError,
+    LineSplitter,
+    Message,
+    Summary,
+    Text,
+    parse_line,
+)
+from runner.restic.process import Ending, Stop
+
+TAIL_LINES = 25
+TAIL_CHARACTERS = 500
+ITEMS = 20
+DOCUMENT_BYTES = 64 << 20
+"""About 30,000 snapshots in the output of `forget`."""
+RETRYING = "returned error, retrying after"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`items` are the first files with an error, `item_count` counts all such errors.
+
+    `backend_error` is restic's last line about a request that it retries.
+    """
+
+    exit: Exit
+    code: int
+    stop: Stop = Stop.NO
+    killed: bool = False
+    summary: Summary | None = None
+    error: str = ""
+    items: tuple[ItemError, ...] = ()
+    item_count: int = 0
+    tail: tuple[str, ...] = ()
+    backend_error: str = ""
+    initialized_id: str = ""
+    changed_id: str = ""
+    document: bytes = b""
+
+    @property
+    def succeeded(self) -> bool:
+        """Tell whether restic ended by itself with 0."""
+        return self.exit is Exit.OK and self.stop is Stop.NO
+
+    def last_words(self) -> str:
+        """Return the best explanation at hand, on one line."""
+        parts = []
+        if self.stop is not Stop.PATIENCE and self.error:
+            parts.append(self.error)
+        if self.backend_error and self.backend_error not in parts:
+            parts.append(self.backend_error)
+        text = "; ".join(parts) or "; ".join(self.tail[-3:]) or "restic printed nothing"
+        return " ".join(text.split())
+
+
+class Collector:
+    """Takes a command's output in chunks and keeps what `Outcome` shows."""
+
+    def __init__(self, on_message: Callable[[Message], None], *, keep_document: bool) -> None:
+        self._on_message = on_message
+        self._keep_document = keep_document
+        self._stdout = LineSplitter()
+        self._stderr = LineSplitter()
+        self._document = bytearray()
+        self._overflow = False
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._items: list[ItemError] = []
+        self._item_count = 0
+        self._summary: Summary | None = None
+        self._error = ""
+        self._initialized = ""
+        self._changed = ""
+        self.backend_error = ""
+        self.spoke = False
+        """Something came on stdout: the repository is open."""
+
+    def stdout(self, chunk: bytes) -> None:
+        """Take what restic wrote to stdout."""
+        self.spoke = True
+        if self._keep_document:
+            self._overflow |= len(self._document) + len(chunk) > DOCUMENT_BYTES
+            if not self._overflow:
+                self._document += chunk
+        else:
+            for line in self._stdout.feed(chunk):
+                self._take(line)
+
+    def stderr(self, chunk: bytes) -> None:
+        """Take what restic wrote to stderr."""
+        for line in self._stderr.feed(chunk):
+            self._take(line)
+
+    def outcome(self, ending: Ending) -> Outcome:
+        """Return the whole after the end."""
+        for splitter in (self._stdout, self._stderr):
+            for line in splitter.finish():
+                self._take(line)
+        if self._overflow:
+            self._tail.append(f"restic's output is longer than {DOCUMENT_BYTES} bytes")
+        return Outcome(
+            exit=Exit.of(ending.code) if not self._overflow else Exit.UNKNOWN,
+            code=ending.code,
+            stop=ending.stop,
+            killed=ending.killed,
+            summary=self._summary,
+            error=self._error,
+            items=tuple(self._items),
+            item_count=self._item_count,
+            tail=tuple(self._tail),
+            backend_error=self.backend_error,
+            initialized_id=self._initialized,
+            changed_id=self._changed,
+            document=bytes(self._document),
+        )
+
+    def _take(self, line: bytes) -> None:
+        message = parse_line(line)
+        match message:
+            case Summary():
+                self._summary = message
+            case ItemError():
+                self._item_error(message)
+            case ExitError():
+                self._error = message.message
+            case Initialized():
+                self._initialized = message.id
+            case Changed():
+                self._changed = message.new_id
+            case Text() if message.text.strip():
+                self._tail.append(message.text[:TAIL_CHARACTERS])
+                if RETRYING in message.text:
+                    self.backend_error = message.text[:TAIL_CHARACTERS]
+        self._on_message(message)
+
+    def _item_error(self, error: ItemError) -> None:
+        # A folder that cannot be listed is reported by the scan and again by the backup itself.
+        if any(known.item == error.item for known in self._items):
+            return
+        self._item_count += 1
+        if len(self._items) < ITEMS:
+            self._items.append(error)

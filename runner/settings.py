@@ -1,0 +1,59 @@
+"""Where things are in the container. The only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.api.job_input import (
+    ENVIRONMENT_VARIABLE,
+    RESTORE_ROOT,
+    SCRATCH_DIR,
+    SECRET_DIR,
+    JobInput,
+)
+
+TERMINATION_LOG = "/dev/termination-log"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The container's fixed places; each can be moved by a variable `DREY_…` for tests."""
+
+    secret_dir: Path
+    scratch_dir: Path
+    restore_root: Path
+    termination_log: Path
+    outer: Mapping[str, str]
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Return the settings of this process."""
+        return cls(
+            secret_dir=Path(environ.get("DREY_SECRET_DIR", SECRET_DIR)),
+            scratch_dir=Path(environ.get("DREY_SCRATCH_DIR", SCRATCH_DIR)),
+            restore_root=Path(environ.get("DREY_RESTORE_ROOT", RESTORE_ROOT)),
+            termination_log=Path(environ.get("DREY_TERMINATION_LOG", TERMINATION_LOG)),
+            outer=dict(environ),
+        )
+
+    def job(self) -> JobInput:
+        """Return what the controller asks for.
+
+        Raises:
+            ValueError: it is missing or malformed.
+        """
+        text = self.outer.get(ENVIRONMENT_VARIABLE)
+        if text is None:
+            raise ValueError(
+                f"{ENVIRONMENT_VARIABLE} is not set; the controller sets it on its Jobs"
+            )
+        return JobInput.decode(text)
+
+    def program(self, name: str) -> str:
+        """Return the path of a program on PATH, empty when there is none."""
+        for folder in self.outer.get("PATH", os.defpath).split(os.pathsep):
+            path = os.path.join(folder or ".", name)  # noqa: PTH118 - PATH holds strings
+            if os.access(path, os.X_OK) and Path(path).is_file():
+                return path
+        return ""

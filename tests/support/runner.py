@@ -1,0 +1,203 @@
+"""A runner process with a real restic and places of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.api.job_input import (
+    BackupInput,
+    Invoker,
+    JobInput,
+    RepositoryInput,
+    RestoreInput,
+    Target,
+)
+from controller.api.report import RunReport, parse_report
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = b"correct horse"
+
+
+def restic_program() -> Path:
+    """Return the real restic, from `DREY_BIN` (a folder) or PATH."""
+    folders = [os.environ.get("DREY_BIN", ""), *os.get_exec_path()]
+    for folder in filter(None, folders):
+        if (path := Path(folder) / "restic").is_file():
+            return path
+    pytest.fail("restic is neither in $DREY_BIN nor on PATH; make it with `make cluster`")
+
+
+@dataclass
+class Run:
+    """A finished runner."""
+
+    code: int
+    log: list[dict[str, Any]]
+    report: RunReport | None
+    text: str
+
+    @property
+    def host(self) -> Any:
+        """Return the only host of the report."""
+        assert self.report is not None, self.text
+        (host,) = self.report.hosts
+        return host
+
+    def verbs(self) -> list[str]:
+        """Return the restic commands, as the runner's own log tells them."""
+        return [line["verb"] for line in self.log if line["event"] == "restic_ended"]
+
+
+@dataclass
+class Place:
+    """Folders for one repository, one volume and one runner."""
+
+    root: Path
+    secret: dict[str, bytes] = field(default_factory=lambda: {"RESTIC_PASSWORD": PASSWORD})
+    path_prefix: list[Path] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path:
+        """Return the volume."""
+        return self.root / "volume"
+
+    @property
+    def repository(self) -> Path:
+        """Return the folder of the local repository."""
+        return self.root / "repository"
+
+    def shim(self, script: str) -> None:
+        """Put a program named restic before the real one, which is `$REAL`."""
+        folder = self.root / "shim"
+        folder.mkdir(exist_ok=True)
+        program = folder / "restic"
+        program.write_text(f"#!/bin/sh\nREAL={restic_program()}\n{script}\n")
+        program.chmod(0o755)
+        self.path_prefix = [folder]
+
+    def job(self, **changes: Any) -> JobInput:
+        """Return the input of a backup of the volume."""
+        plan = BackupInput(
+            paths=(str(self.source),),
+            config_tag="drey:config=demo/data",
+            target_tag="drey:target=PersistentVolumeClaim/demo/data",
+        )
+        repository = RepositoryInput(
+            name="repo",
+            namespace="demo",
+            provider="local",
+            url=str(self.repository),
+            bucket=str(self.repository),
+            may_initialise=True,
+            secret_name="repo-secret",  # noqa: S106 - a name, not a password
+        )
+        job = JobInput(
+            session_kind="BackupSession",
+            session_namespace="demo",
+            session_name="data-1700000000",
+            session_created="2023-11-14T22:13:20Z",
+            invoker=Invoker("BackupConfiguration", "demo", "data"),
+            target=Target("v1", "PersistentVolumeClaim", "demo", "data"),
+            host="host-0",
+            repository=repository,
+            backup=plan,
+            metrics_group="backupconfiguration-demo-data",
+        )
+        return replace(job, **changes)
+
+    def restore_job(self, **changes: Any) -> JobInput:
+        """Return the input of a restore of the volume."""
+        plan = RestoreInput(
+            mount_path=str(self.source),
+            target_tag="drey:target=PersistentVolumeClaim/demo/data",
+            source_host="host-0",
+        )
+        return replace(
+            self.job(),
+            session_kind="RestoreSession",
+            invoker=Invoker("RestoreSession", "demo", "data"),
+            backup=None,
+            restore=replace(plan, **changes),
+        )
+
+    def start(
+        self, *arguments: str, job: JobInput | str, wrap: tuple[str, ...] = ()
+    ) -> "subprocess.Popen[str]":
+        """Start a runner."""
+        secret = self.root / "secret"
+        secret.mkdir(exist_ok=True)
+        for old in secret.iterdir():
+            old.unlink()
+        for key, value in self.secret.items():
+            (secret / key).write_bytes(value)
+        self.message.unlink(missing_ok=True)
+        path = [*map(str, self.path_prefix), str(restic_program().parent), os.environ["PATH"]]
+        environment = {
+            "PATH": os.pathsep.join(path),
+            "DREY_SECRET_DIR": str(secret),
+            "DREY_SCRATCH_DIR": str(self.root / "scratch"),
+            "DREY_RESTORE_ROOT": str(self.root / "restored"),
+            "DREY_TERMINATION_LOG": str(self.message),
+            "DREY_INPUT": job if isinstance(job, str) else job.encode(),
+            "PYTHONPATH": str(ROOT),
+            **self.environment,
+        }
+        return subprocess.Popen(
+            [*wrap, sys.executable, "-m", "runner", *arguments],
+            env=environment,
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+
+    @property
+    def message(self) -> Path:
+        """Return the termination message's file."""
+        return self.root / "termination-log"
+
+    def finish(self, process: "subprocess.Popen[str]", timeout_s: float = 120) -> Run:
+        """Wait for a runner."""
+        try:
+            text, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            raise
+        report = parse_report(self.message.read_text()) if self.message.exists() else None
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        return Run(process.returncode, lines, report, text)
+
+    def run(self, *arguments: str, job: JobInput | str, timeout_s: float = 120) -> Run:
+        """Run a runner to its end."""
+        return self.finish(self.start(*arguments, job=job), timeout_s)
+
+    def restic(self, *arguments: str, password: bytes = PASSWORD) -> str:
+        """Run an independent restic, and return its stdout."""
+        environment: Mapping[str, Any] = {
+            "RESTIC_REPOSITORY": str(self.repository),
+            "RESTIC_PASSWORD": password,
+            "RESTIC_CACHE_DIR": str(self.root / "other-cache"),
+            "HOME": str(self.root),
+            "PATH": os.environ["PATH"],
+        }
+        done = subprocess.run(
+            [str(restic_program()), *arguments], env=environment, check=False, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """Return all snapshots, oldest first, as an independent restic lists them."""
+        found: list[dict[str, Any]] = json.loads(self.restic("snapshots", "--json", "--no-lock"))
+        return found
