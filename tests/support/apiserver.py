@@ -227,6 +227,8 @@ class ApiServer:
             "--service-account-key-file=sa.key",
             "--service-account-signing-key-file=sa.key",
             "--service-cluster-ip-range=10.0.0.0/24",
+            # as OpenShift has it: admins may do everything, ServiceAccounts need owners' finalizers
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--disable-admission-plugins=ServiceAccount",  # no controller makes `default`
             "--allow-privileged=true",
             "--shutdown-watch-termination-grace-period=1s",  # without it, watches hold it up
