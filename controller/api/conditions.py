@@ -89,9 +89,17 @@ def merged(old: Iterable[Obj], new: Iterable[Condition], now: datetime) -> list[
     status does, so that an unchanged world gives an unchanged status and no write. Entries of
     types that are not in `new` are kept as they are, also those that we do not know.
     """
-    result: list[Obj] = list(old)
-    places = {entry.get("type"): index for index, entry in enumerate(result)}
-    for condition in new:
+    wanted = list(new)
+    names = {condition.type.value for condition in wanted}
+    result: list[Obj] = []
+    places: dict[str, int] = {}
+    for entry in old:
+        name = str(entry.get("type"))
+        if name in names and name in places:
+            continue  # a list is no map: of two entries of one type the first is the one read
+        places.setdefault(name, len(result))
+        result.append(entry)
+    for condition in wanted:
         message = condition.message[:MAX_MESSAGE]
         body: dict[str, Any] = {
             "type": condition.type.value,

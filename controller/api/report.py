@@ -22,6 +22,10 @@ LONGEST_S = 1e10
 """No duration of ours is longer; also refuses the infinity that JSON parsers accept."""
 
 
+LARGEST = 2**63 - 1
+"""What an int64 of a status can hold: a larger number would make the API server refuse it."""
+
+
 class Reason(StrEnum):
     """Why a host failed. Fixed: dashboards and people search for these words (D32)."""
 
@@ -219,7 +223,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise TypeError("a whole number is wanted")
     return value
 

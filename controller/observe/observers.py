@@ -25,7 +25,7 @@ from controller.api.objects import (
     status,
     uid_of,
 )
-from controller.api.repository import RepositorySpec
+from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CRON_JOB,
@@ -34,7 +34,7 @@ from controller.api.resources import (
 )
 from controller.api.restore import RestoreSessionSpec
 from controller.api.text import parse_time
-from controller.build.backend import repository_url
+from controller.build.backend import location_of
 from controller.build.installation import Installation
 from controller.kube.client import KubeClient, find
 from controller.observe.caches import (
@@ -107,11 +107,7 @@ class Sight:
 
     def executor(self, session: Obj, job_name: str) -> Executor:
         """Return the Job of a session and its newest pod; live where the caches may lag (D10)."""
-        job = newest(
-            found
-            for found in self.caches.jobs.by_index(BY_OWNER, uid_of(session))
-            if name_of(found) == job_name
-        )
+        job = self._cached_job(session, job_name)
         if job is None:
             live = read_job(self.client, Key(namespace_of(session), job_name))
             if live is None or uid_of(session) not in _owners(live):
@@ -123,10 +119,29 @@ class Sight:
         if any(c.get("status") == "True" for c in dig(job, "status", "conditions") or ()):
             pod = newest(project_pod(found) for found in read_pods(self.client, job))
             return Executor(job, pod, pods_gone=pod is None)
-        created = parse_time(meta(job)["creationTimestamp"])
-        if (self.now() - created).total_seconds() >= self.limits.quiet_pod_s:
+        age_s = (self.now() - parse_time(meta(job)["creationTimestamp"])).total_seconds()
+        if age_s >= self.limits.start_s:
+            # The verdict may be that it never started, which ends the Job.
+            pod = newest(project_pod(found) for found in read_pods(self.client, job))
+        if pod is None and age_s >= self.limits.quiet_pod_s:
             return Executor(job, words=read_words(self.client, job))
-        return Executor(job)
+        return Executor(job, pod)
+
+    def made(self, session: Obj, job_name: str) -> Executor:
+        """Return the Job of a session whose status does not say yet that it was created."""
+        return Executor(self._cached_job(session, job_name))
+
+    def _cached_job(self, session: Obj, job_name: str) -> Obj | None:
+        return newest(
+            found
+            for found in self.caches.jobs.by_index(BY_OWNER, uid_of(session))
+            if name_of(found) == job_name
+        )
+
+    def is_started(self, session: Obj) -> bool:
+        """Tell whether a BackupSession has its Job, whatever its status says by now."""
+        job_name = backup_job_name(name_of(session))
+        return executor_recorded(session) or self._cached_job(session, job_name) is not None
 
     def use(self, pvc: Obj | None, *, always: bool) -> PvcUse:
         """Return who uses a claim; asked only where the answer changes something (D18)."""
@@ -237,8 +252,11 @@ class SessionObserver:
                     target=spec.target.ref if spec.target else None,
                 )
                 use = sight.use(references.pvc, always=False)
+                executor = sight.made(session, backup_job_name(key.name))
         if executor_recorded(session) and not is_final(session):
             executor = sight.executor(session, backup_job_name(key.name))
+        siblings = self._siblings(session, invoker_key)
+        rivals = self._rivals(session, references.repository)
         return SessionObserved(
             session,
             configuration,
@@ -247,8 +265,11 @@ class SessionObserver:
             executor,
             sight.installation,
             sight.limits,
-            siblings=self._siblings(session, invoker_key),
-            rivals=self._rivals(session, references.repository),
+            siblings=siblings,
+            rivals=rivals,
+            started=frozenset(
+                uid_of(other) for other in (*siblings, *rivals) if sight.is_started(other)
+            ),
             neighbours=self._neighbours(configuration),
             use=use,
             refusal=refusal,
@@ -321,9 +342,9 @@ def _url_of(repository: Obj | None) -> str:
     if repository is None:
         return ""
     spec = parse_spec(RepositorySpec, repository)
-    if isinstance(spec, tuple) or spec.backend.local is not None:
+    if isinstance(spec, tuple) or spec.backend.local is not None or repository_problems(spec):
         return ""
-    return repository_url(spec)
+    return location_of(spec).url
 
 
 class RestoreObserver:
@@ -352,6 +373,7 @@ class RestoreObserver:
                     target=spec.target.ref if spec.target else None,
                 )
                 use = sight.use(references.pvc, always=True)
+                executor = sight.made(session, restore_job_name(key.name))
         return RestoreObserved(
             session,
             spec,

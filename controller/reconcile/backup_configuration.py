@@ -1,5 +1,6 @@
 """BackupConfiguration: its conditions and phase, and the CronJob that triggers its sessions."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -60,6 +61,8 @@ WAITED_FOR = (
     Type.BACKUP_TARGET_FOUND,
     Type.CRON_JOB_CREATED,
 )
+_EVENT_REASONS = {Type.CRON_JOB_CREATED: "CronJob Creation Failed"}
+"""Where Stash's Event has another reason than its condition (stash.md 9.1)."""
 _CHILDREN: tuple[Resource, ...] = (SERVICE_ACCOUNT, ROLE_BINDING, CRON_JOB)
 
 
@@ -177,7 +180,7 @@ def _finish(
             writes = (*writes, Delete(replace(Ref.to(CRON_JOB, cron_job), resource_version="")))
     if new != old:
         writes = (*writes, SetStatus(ref, new))
-        notes = _notes(ref, old.get("conditions") or (), conditions)
+        notes = _notes(ref, old.get("conditions") or [], conditions)
     ready = phase is InvokerPhase.READY
     wait_s = None if ready else retry_in_s(entries, WAITED_FOR, now)
     facts = {"phase": phase.value}
@@ -197,10 +200,16 @@ def _phase(entries: list[Obj]) -> InvokerPhase:
     return InvokerPhase.READY if created else InvokerPhase.NOT_READY
 
 
-def _notes(ref: Ref, old: list[Obj], conditions: list[Condition]) -> tuple[Note, ...]:
+def _notes(ref: Ref, old: Iterable[Obj], conditions: list[Condition]) -> tuple[Note, ...]:
     """Return one Warning per condition that turned bad."""
     return tuple(
-        Note(ref, "Warning", condition.reason, condition.message, "BackupConfiguration Controller")
+        Note(
+            ref,
+            "Warning",
+            _EVENT_REASONS.get(condition.type, condition.reason),
+            condition.message,
+            "BackupConfiguration Controller",
+        )
         for condition in conditions
         if condition.status is not True and status_of(old, condition.type) != condition.status_text
     )

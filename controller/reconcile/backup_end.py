@@ -9,12 +9,20 @@ from datetime import datetime
 from typing import Any
 
 from controller.api.backup import host_of
-from controller.api.conditions import Condition, Phase, Type, merged, outcome
-from controller.api.objects import Obj, annotations_of, dig, meta, namespace_of, status
+from controller.api.conditions import Condition, Phase, Type, merged, outcome, without
+from controller.api.objects import (
+    Obj,
+    annotations_of,
+    dig,
+    is_deleting,
+    meta,
+    namespace_of,
+    status,
+)
 from controller.api.report import RunReport
-from controller.api.resources import BACKUP_SESSION, REPOSITORY
+from controller.api.resources import BACKUP_SESSION, REPOSITORY, Resource
 from controller.api.text import parse_time
-from controller.plan import Apply, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
+from controller.plan import Apply, CreateOnce, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
 from controller.reconcile.history import outdated
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
@@ -45,7 +53,11 @@ def end(
         **old,
         "phase": result.phase.value,
         "sessionDuration": session_duration(session, now),
-        "conditions": merged(old.get("conditions") or (), [*conditions, *cleaned], now),
+        "conditions": merged(
+            without(old.get("conditions") or (), Type.BACKUP_WAITING),
+            [*conditions, *cleaned],
+            now,
+        ),
     }
     if target:
         new["targets"] = [{**(dig(old, "targets", 0) or {}), **target}]
@@ -80,7 +92,10 @@ def _repository_writes(
     seen: SessionObserved, report: RunReport | None, now: datetime
 ) -> tuple[Write, ...]:
     repository = seen.references.repository
-    if report is None or repository is None:
+    if report is None or repository is None or is_deleting(repository):
+        return ()
+    if seen.refusal is not None and _resource_of(seen.refusal.write) == REPOSITORY:
+        # As with the history: what the API server will not have does not hold up the result.
         return ()
     writes: list[Write] = []
     ref = Ref.to(REPOSITORY, repository)
@@ -124,6 +139,10 @@ def _clean_history(
         for ref in (Ref.to(BACKUP_SESSION, old) for old in gone)
     )
     return (outcome(Type.BACKUP_HISTORY_CLEANED, failure=None),), deletes
+
+
+def _resource_of(write: Write) -> Resource:
+    return write.resource if isinstance(write, Apply | CreateOnce) else write.ref.resource
 
 
 def _is_history_delete(refusal: Refusal) -> bool:

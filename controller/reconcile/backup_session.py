@@ -12,6 +12,7 @@ from controller.api.conditions import (
     deadline_exceeded,
     merged,
     outcome,
+    without,
 )
 from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.report import Reason, RunReport
@@ -29,6 +30,7 @@ from controller.reconcile.backup_start import (
     start_of,
 )
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
+from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
     Outcome,
@@ -36,6 +38,7 @@ from controller.reconcile.session_status import (
     host_stats,
     metrics_conditions,
     outcome_of,
+    proven,
     report_conditions,
 )
 
@@ -48,7 +51,13 @@ def plan(seen: SessionObserved, now: datetime) -> Plan:
     session = seen.session
     if is_deleting(session) or status(session).get("phase") in FINAL_PHASES:
         return Plan()
-    return _follow(seen, now) if executor_recorded(session) else _begin(seen, now)
+    if executor_recorded(session):
+        return _follow(seen, now)
+    if seen.executor.job is not None:
+        # The Job was created, the write that says so was not: nothing else is left to decide.
+        writes = status_writes(session, _running_status(seen, now))
+        return Plan(writes=writes, facts={"step": "job_found", "job": name_of(seen.executor.job)})
+    return _begin(seen, now)
 
 
 def _begin(seen: SessionObserved, now: datetime) -> Plan:
@@ -100,6 +109,18 @@ def _start(seen: SessionObserved, order: JobOrder, now: datetime) -> Plan:
     job = backup_job(order)
     if isinstance(job, tuple):
         return _fail_to_start(seen, "; ".join(str(problem) for problem in job), now)
+    writes = (
+        *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
+        CreateOnce(JOB, job),
+        *status_writes(seen.session, _running_status(seen, now)),
+    )
+    facts = {"step": "job_created", "job": name_of(job)}
+    if order.node_name:
+        facts["node"] = order.node_name
+    return Plan(writes=writes, facts=facts)
+
+
+def _running_status(seen: SessionObserved, now: datetime) -> dict[str, Any]:
     target: dict[str, Any] = {
         "ref": _target_ref(seen),
         "phase": Phase.RUNNING.value,
@@ -112,25 +133,13 @@ def _start(seen: SessionObserved, order: JobOrder, now: datetime) -> Plan:
         ],
         "conditions": merged((), [outcome(Type.BACKUP_EXECUTOR_ENSURED, failure=None)], now),
     }
-    new: dict[str, Any] = {"phase": Phase.RUNNING.value, "targets": [target]}
-    waited = [
-        entry
-        for entry in status(seen.session).get("conditions") or ()
-        if entry.get("type") != Type.BACKUP_WAITING
-    ]
-    if waited:
-        new["conditions"] = waited
+    old = status(seen.session)
+    new: dict[str, Any] = {**old, "phase": Phase.RUNNING.value, "targets": [target]}
+    if "conditions" in old:
+        new["conditions"] = without(old["conditions"] or (), Type.BACKUP_WAITING)
     if deadline := deadline_of(seen.session, seen.spec.time_out if seen.spec else ""):
         new["sessionDeadline"] = format_time(deadline)
-    writes = (
-        *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
-        CreateOnce(JOB, job),
-        *status_writes(seen.session, new),
-    )
-    facts = {"step": "job_created", "job": name_of(job)}
-    if order.node_name:
-        facts["node"] = order.node_name
-    return Plan(writes=writes, facts=facts)
+    return new
 
 
 def _target_ref(seen: SessionObserved) -> dict[str, str]:
@@ -147,13 +156,17 @@ def _target_ref(seen: SessionObserved) -> dict[str, str]:
 
 def _follow(seen: SessionObserved, now: datetime) -> Plan:
     """Wait for the Job, or end the session by what became of it."""
-    found = verdict(seen.executor, now=now, limits=seen.limits)
+    conditions = status(seen.session).get("conditions") or ()
+    since = awaited_since(conditions, Type.BACKUP_WAITING)
+    found = verdict(seen.executor, now=now, limits=seen.limits, awaited_since=since)
     match found:
         case Waiting(requeue_after_s, words):
             facts = {"step": "waiting_for_pod", "words": words} if words else {}
-            return Plan(requeue_after_s=requeue_after_s, facts=facts)
+            writes = _interruption(seen, found, now)
+            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Running():
-            return Plan(facts={"step": "started", "pod": name_of(seen.executor.pod or {})})
+            facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
+            return Plan(writes=_interruption(seen, found, now), facts=facts)
         case Ended(report):
             return _report(seen, report, now)
         case Died():
@@ -162,7 +175,17 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
             assert_never(found)
 
 
-def _report(seen: SessionObserved, report: RunReport, now: datetime) -> Plan:
+def _interruption(
+    seen: SessionObserved, found: Waiting | Running, now: datetime
+) -> tuple[Write, ...]:
+    """Remember since when a disrupted pod's successor is awaited, and that it runs."""
+    old = status(seen.session)
+    entries = interruption(old.get("conditions") or (), Type.BACKUP_WAITING, found, now)
+    return () if entries is None else status_writes(seen.session, {**old, "conditions": entries})
+
+
+def _report(seen: SessionObserved, said: RunReport, now: datetime) -> Plan:
+    report = proven(said)
     result = outcome_of(report)
     conditions = [
         *report_conditions(report),

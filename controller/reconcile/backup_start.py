@@ -16,6 +16,7 @@ from controller.api.objects import (
     name_of,
     namespace_of,
     status,
+    uid_of,
 )
 from controller.build.job import JobOrder
 from controller.reconcile.history import age_key, is_final
@@ -63,8 +64,10 @@ Start = Skip | Impossible | Wait | JobOrder
 def start_of(seen: SessionObserved, now: datetime) -> Start:
     """Return what becomes of a session that has no executor."""
     configuration = seen.configuration
-    if configuration is not None and generation_of(configuration) > int(
-        status(configuration).get("observedGeneration") or 0
+    if (
+        configuration is not None
+        and not is_deleting(configuration)
+        and generation_of(configuration) > int(status(configuration).get("observedGeneration") or 0)
     ):
         # Its own reconcile comes first; the change of its status wakes this session.
         return Wait()
@@ -107,7 +110,8 @@ def _reasons_to_skip(seen: SessionObserved) -> Iterator[str]:
         if is_final(sibling) or is_deleting(sibling):
             continue
         phase = status(sibling).get("phase") or Phase.PENDING.value
-        if phase == Phase.RUNNING or age_key(sibling) < mine:
+        started = phase == Phase.RUNNING or uid_of(sibling) in seen.started
+        if started or age_key(sibling) < mine:
             yield (
                 "Skipped taking new backup. Reason: Previous BackupSession: "
                 f'{name_of(sibling)} is "{phase}".'
@@ -156,7 +160,8 @@ def _rival(seen: SessionObserved) -> Obj | None:
     for rival in sorted(seen.rivals, key=age_key):
         if is_final(rival) or is_deleting(rival):
             continue
-        if executor_recorded(rival) or age_key(rival) < mine:
+        started = executor_recorded(rival) or uid_of(rival) in seen.started
+        if started or age_key(rival) < mine:
             return rival
     return None
 

@@ -3,24 +3,29 @@
 Pure. The pod's own status is believed before the Job's: it comes first, and it holds the report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.objects import Obj, dig, is_deleting, meta, name_of, status
+from controller.api.objects import Obj, dig, meta, name_of, status
 from controller.api.report import MAX_TEXT, RunReport, parse_report
 from controller.api.text import format_seconds, parse_time
 from controller.reconcile.observed import Executor, Limits
 
-OOM_EXIT_CODE = 137
+REPLACED = "its pod is gone, its Job starts another"
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The Job exists, no container of it runs yet. `words` say what it waits for, if known."""
+    """The Job exists, no container of it runs. `words` say what it waits for, if known.
+
+    `replaced` says that a pod was lost to a disruption: the time in which the next one has to
+    start begins now, and the caller remembers it (`awaited_since` of `verdict`).
+    """
 
     requeue_after_s: float
     words: str = ""
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,16 @@ class Died:
 Verdict = Waiting | Running | Ended | Died
 
 
-def verdict(executor: Executor, *, now: datetime, limits: Limits) -> Verdict:
-    """Return what is known about a Job that was created."""
+def verdict(
+    executor: Executor, *, now: datetime, limits: Limits, awaited_since: datetime | None = None
+) -> Verdict:
+    """Return what is known about a Job that was created.
+
+    `awaited_since` is when its pod was found lost to a disruption, None when it never was.
+    """
     job, pod = executor.job, executor.pod
     if pod is not None:
-        found = _pod_verdict(pod, job)
+        found = _pod_verdict(pod, job, awaited=awaited_since is not None)
         if found is not None:
             return found
     if failure := _job_condition(job, "Failed"):
@@ -68,7 +78,7 @@ def verdict(executor: Executor, *, now: datetime, limits: Limits) -> Verdict:
         return Waiting(limits.quiet_pod_s)
     if pod is None and executor.pods_gone and _job_condition(job, "Complete"):
         return Died("ReportLost", "its pod was removed before its report could be read")
-    return _not_started(job, executor, now=now, limits=limits)
+    return _not_started(job, executor, now=now, limits=limits, awaited_since=awaited_since)
 
 
 def _job_condition(job: Obj | None, kind: str) -> Obj | None:
@@ -79,38 +89,59 @@ def _job_condition(job: Obj | None, kind: str) -> Obj | None:
     return None
 
 
-def _pod_verdict(pod: Obj, job: Obj | None) -> Verdict | None:
+def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool) -> Verdict | None:
     """Return the verdict that the pod alone allows, None when the Job has to be asked."""
     disrupted = any(
         c.get("type") == "DisruptionTarget" and c.get("status") == "True"
         for c in status(pod).get("conditions") or ()
     )
-    ended = status(pod).get("phase") in ("Succeeded", "Failed")
     main = _main_container(pod)
     terminated = dig(main, "state", "terminated")
-    if disrupted and ended and job is not None and not _job_condition(job, "Failed"):
-        # The Job ignores disruptions and starts another pod: podFailurePolicy (D9).
-        return Waiting(60.0, "the pod was disrupted, its Job starts another")
+    phase = status(pod).get("phase")
+    failed = phase == "Failed" or bool(dig(terminated, "exitCode"))
+    if disrupted and failed and job is not None and not _job_condition(job, "Failed"):
+        # The Job ignores disruptions and starts another pod: podFailurePolicy (D9). What this one
+        # says of its interruption is not the end. A disrupted pod that ended well counts, though.
+        return None if awaited else Waiting(60.0, REPLACED, replaced=True)
     if terminated:
         return _from_terminated(pod, main or {}, terminated)
-    if ended:
+    if phase in ("Succeeded", "Failed"):
         return _died_without_report(pod)
-    if _is_running(pod) or (is_deleting(pod) and dig(main, "state", "running")):
+    if any(dig(container, "state", "running") is not None for container in _containers(pod)):
         return Running()
     return None
 
 
+def _containers(pod: Obj) -> Iterator[Obj]:
+    """Yield the statuses of all containers, in the order in which they start."""
+    yield from status(pod).get("initContainerStatuses") or ()
+    yield from status(pod).get("containerStatuses") or ()
+
+
 def _main_container(pod: Obj) -> Obj | None:
-    found: Obj | None = dig(pod, "status", "containerStatuses", 0)
-    return found
+    """Return the container that reports: the one that did, else the first.
+
+    The kubelet sorts by name, so that an injected proxy may come before the only one of ours.
+    """
+    statuses = status(pod).get("containerStatuses") or ()
+    for container in statuses:
+        try:
+            parse_report(str(dig(container, "state", "terminated", "message") or ""))
+        except ValueError:
+            continue
+        found: Obj = container
+        return found
+    return statuses[0] if statuses else None
 
 
-def _is_running(pod: Obj) -> bool:
-    statuses = (
-        *(status(pod).get("initContainerStatuses") or ()),
-        *(status(pod).get("containerStatuses") or ()),
+def _was_started(pod: Obj) -> bool:
+    """Tell whether a process of the pod ever ran: only then may it have left a lock."""
+    return any(
+        dig(container, state, kind) is not None
+        for container in _containers(pod)
+        for state in ("state", "lastState")
+        for kind in ("running", "terminated")
     )
-    return any(dig(s, "state", "running") for s in statuses)
 
 
 def _from_terminated(pod: Obj, container: Obj, terminated: Obj) -> Verdict:
@@ -120,7 +151,7 @@ def _from_terminated(pod: Obj, container: Obj, terminated: Obj) -> Verdict:
     except ValueError as err:
         if terminated.get("exitCode") == 0 and terminated.get("reason") != "OOMKilled":
             detail = f"container {container.get('name')} ended without a usable report: {err}"
-            return Died("ReportLost", detail)
+            return Died("ReportLost", detail[:MAX_TEXT])
         return _died_without_report(pod)
 
 
@@ -135,7 +166,7 @@ def _died_without_report(pod: Obj) -> Died:
         )
     reason = str(status(pod).get("reason") or "")
     text = said or str(status(pod).get("message") or "") or "its pod ended without a report"
-    return Died(reason or _reason(text), text[:MAX_TEXT], release_lock=True)
+    return Died(reason or _reason(text), text[:MAX_TEXT], release_lock=_was_started(pod))
 
 
 def _reason(text: str) -> str:
@@ -143,10 +174,7 @@ def _reason(text: str) -> str:
 
 
 def _container_failure(pod: Obj) -> str:
-    for container in (
-        *(status(pod).get("initContainerStatuses") or ()),
-        *(status(pod).get("containerStatuses") or ()),
-    ):
+    for container in _containers(pod):
         terminated = dig(container, "state", "terminated") or {}
         code = terminated.get("exitCode", 0)
         if terminated.get("reason") == "OOMKilled":
@@ -164,6 +192,8 @@ def _container_failure(pod: Obj) -> str:
 def _job_failed(failure: Obj, executor: Executor) -> Died:
     reason = str(failure.get("reason") or "JobFailed")
     words = f" ({'; '.join(executor.words)})" if executor.words else ""
+    if executor.pods_gone and reason == "BackoffLimitExceeded":
+        return Died("ReportLost", "its pod failed and was removed before its report could be read")
     return Died(
         reason,
         f"its Job failed: {failure.get('message') or reason}{words}",
@@ -172,10 +202,20 @@ def _job_failed(failure: Obj, executor: Executor) -> Died:
     )
 
 
-def _not_started(job: Obj, executor: Executor, *, now: datetime, limits: Limits) -> Verdict:
-    age_s = (now - parse_time(meta(job)["creationTimestamp"])).total_seconds()
+def _not_started(
+    job: Obj,
+    executor: Executor,
+    *,
+    now: datetime,
+    limits: Limits,
+    awaited_since: datetime | None,
+) -> Verdict:
+    age_s = (now - max(_begins(job, executor.pod, awaited_since))).total_seconds()
     words = "; ".join(_waiting_words(executor))
     if age_s >= limits.start_s:
+        if executor.pod is None and awaited_since is None and not words:
+            # Its Job could create one, and has none now: one that ran was lost meanwhile.
+            return Waiting(30.0, REPLACED, replaced=True)
         return Died(
             "PodNotStarted",
             f"its pod did not start within {format_seconds(limits.start_s)}"
@@ -189,16 +229,31 @@ def _not_started(job: Obj, executor: Executor, *, now: datetime, limits: Limits)
     return Waiting(left_s if executor.pod is not None else min(left_s, 30.0), words)
 
 
+def _begins(job: Obj, pod: Obj | None, awaited_since: datetime | None) -> Iterator[datetime]:
+    """Yield the moments from which on the next container may take its time to start.
+
+    A Job may have run for hours before its pod is replaced, an init container before the next one
+    starts: the age of the Job alone says nothing.
+    """
+    yield parse_time(meta(job)["creationTimestamp"])
+    if awaited_since is not None:
+        yield awaited_since
+    if pod is None:
+        return
+    if created := meta(pod).get("creationTimestamp"):
+        yield parse_time(created)
+    for container in _containers(pod):
+        if finished := dig(container, "state", "terminated", "finishedAt"):
+            yield parse_time(finished)
+
+
 def _waiting_words(executor: Executor) -> Iterable[str]:
     pod = executor.pod
     if pod is not None:
         for condition in status(pod).get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
                 yield f"{condition.get('reason')}: {condition.get('message')}"
-        for container in (
-            *(status(pod).get("initContainerStatuses") or ()),
-            *(status(pod).get("containerStatuses") or ()),
-        ):
+        for container in _containers(pod):
             waiting = dig(container, "state", "waiting") or {}
             if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
                 said = waiting.get("message") or ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.model import Problem
-from controller.api.objects import Key, Obj
+from controller.api.objects import Key, Obj, Uid
 from controller.api.restore import RestoreSessionSpec
 from controller.build.installation import Installation
 from controller.plan import Refusal
@@ -78,6 +78,8 @@ class ConfigurationObserved:
 class Executor:
     """The Job of a session and the newest of its pods, from the cache.
 
+    Before the status says that the Job was created, it is here only if it exists all the same: the
+    controller ended between the two writes.
     `job_gone` and `pods_gone` are set only after a live read said so (D10): the caches of different
     kinds are not ordered. `words` are the texts of Events about a pod that does not appear.
     """
@@ -104,7 +106,8 @@ class SessionObserved:
     `siblings` are the other sessions of the same invoker. `rivals` are the sessions, of any
     invoker, that have not ended and use the same repository URL. `neighbours` are the other
     configurations of the same Repository. `spec` is the configuration's, None when it does not
-    exist or cannot be parsed, in which case it is Invalid.
+    exist or cannot be parsed, in which case it is Invalid. `started` are the uids of those siblings
+    and rivals that have their Job, also when a crash kept their status from saying so.
     """
 
     session: Obj
@@ -117,6 +120,7 @@ class SessionObserved:
     siblings: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
     neighbours: tuple[Obj, ...] = ()
+    started: frozenset[Uid] = frozenset()
     use: PvcUse = PvcUse()
     refusal: Refusal | None = None
 

@@ -14,6 +14,7 @@ from controller.api.conditions import (
     restore_executor_ensured,
     status_of,
     validation,
+    without,
 )
 from controller.api.model import Problem
 from controller.api.objects import (
@@ -37,6 +38,7 @@ from controller.build.job import JobOrder, job_rbac, restore_job
 from controller.plan import CreateOnce, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
 from controller.reconcile.backup_configuration import STASH_FINALIZER
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
+from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of, use_problem
 from controller.reconcile.references import (
@@ -78,7 +80,14 @@ def plan(seen: RestoreObserved, now: datetime) -> Plan:
     if status(session).get("phase") in FINAL_PHASES:
         return Plan()
     ensured = status_of(status(session).get("conditions") or (), Type.RESTORE_EXECUTOR_ENSURED)
-    return _follow(seen, now) if ensured == "True" else _begin(seen, now)
+    if ensured == "True":
+        return _follow(seen, now)
+    if seen.executor.job is not None and isinstance(seen.spec, RestoreSessionSpec):
+        # The Job was created, the write that says so was not: nothing else is left to decide.
+        new = _running_status(seen, seen.spec, [], now)
+        facts = {"step": "job_found", "job": name_of(seen.executor.job)}
+        return Plan(writes=_status_writes(seen, new), facts=facts)
+    return _begin(seen, now)
 
 
 def _begin(seen: RestoreObserved, now: datetime) -> Plan:
@@ -161,32 +170,39 @@ def _start(
     if isinstance(order, str) or isinstance(job, str | tuple):
         problem = job if isinstance(job, str) else "; ".join(str(p) for p in job)
         return _fail_to_start(seen, conditions, problem, now)
-    target = target_text(spec.target.ref, namespace_of(seen.session)) if spec.target else ""
-    conditions = [*conditions, restore_executor_ensured(target, failure=None)]
     notes: tuple[Note, ...] = ()
-    if seen.use.pods:
+    if seen.use.pods and spec.target:
+        target = target_text(spec.target.ref, namespace_of(seen.session))
         message = (
             f"{target} is in use by {', '.join(seen.use.pods[:5])} while it is restored: "
             "what these pods write meanwhile may be overwritten."
         )
-        conditions.append(Condition(Type.TARGET_IN_USE, True, "TargetMounted", message))
+        conditions = [*conditions, Condition(Type.TARGET_IN_USE, True, "TargetMounted", message)]
         ref = Ref.to(RESTORE_SESSION, seen.session)
         notes = (Note(ref, "Warning", "TargetInUse", message, "RestoreSession Controller"),)
+    writes: tuple[Write, ...] = (
+        *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
+        CreateOnce(JOB, job),
+        *_status_writes(seen, _running_status(seen, spec, conditions, now)),
+    )
+    return Plan(writes=writes, notes=notes, facts={"step": "job_created", "job": name_of(job)})
+
+
+def _running_status(
+    seen: RestoreObserved, spec: RestoreSessionSpec, conditions: list[Condition], now: datetime
+) -> dict[str, Any]:
+    target = target_text(spec.target.ref, namespace_of(seen.session)) if spec.target else ""
+    wanted = [*conditions, restore_executor_ensured(target, failure=None)]
     old = status(seen.session)
     new: dict[str, Any] = {
         **old,
         "phase": Phase.RUNNING.value,
         "totalHosts": 1,
-        "conditions": merged(old.get("conditions") or (), conditions, now),
+        "conditions": merged(old.get("conditions") or (), wanted, now),
     }
     if deadline := deadline_of(seen.session, spec.time_out):
         new["sessionDeadline"] = format_time(deadline)
-    writes: tuple[Write, ...] = (
-        *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
-        CreateOnce(JOB, job),
-        *_status_writes(seen, new),
-    )
-    return Plan(writes=writes, notes=notes, facts={"step": "job_created", "job": name_of(job)})
+    return new
 
 
 def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
@@ -215,19 +231,32 @@ def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
 
 
 def _follow(seen: RestoreObserved, now: datetime) -> Plan:
-    found = verdict(seen.executor, now=now, limits=seen.limits)
+    conditions = status(seen.session).get("conditions") or ()
+    since = awaited_since(conditions, Type.RESTORE_WAITING)
+    found = verdict(seen.executor, now=now, limits=seen.limits, awaited_since=since)
     match found:
         case Waiting(requeue_after_s, words):
             facts = {"step": "waiting_for_pod", "words": words} if words else {}
-            return Plan(requeue_after_s=requeue_after_s, facts=facts)
+            writes = _interruption(seen, found, now)
+            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Running():
-            return Plan(facts={"step": "started", "pod": name_of(seen.executor.pod or {})})
+            facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
+            return Plan(writes=_interruption(seen, found, now), facts=facts)
         case Ended(report):
             return _report(seen, report, now)
         case Died():
             return _bury(seen, found, now)
         case _:
             assert_never(found)
+
+
+def _interruption(
+    seen: RestoreObserved, found: Waiting | Running, now: datetime
+) -> tuple[Write, ...]:
+    """Remember since when a disrupted pod's successor is awaited, and that it runs."""
+    old = status(seen.session)
+    entries = interruption(old.get("conditions") or (), Type.RESTORE_WAITING, found, now)
+    return () if entries is None else _status_writes(seen, {**old, "conditions": entries})
 
 
 def _report(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
@@ -302,7 +331,9 @@ def _end(
         **changes,
         "phase": result.phase.value,
         "sessionDuration": session_duration(session, now),
-        "conditions": merged(old.get("conditions") or (), conditions, now),
+        "conditions": merged(
+            without(old.get("conditions") or (), Type.RESTORE_WAITING), conditions, now
+        ),
     }
     story = {"step": "finished", **(facts or {}), "phase": result.phase.value}
     if result.error:

@@ -1,7 +1,8 @@
 """Folds a report into the status of a BackupSession and of its Repository."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ REPOSITORY_ID = "drey.dev/repository-id"
 """Annotation of a Repository: the id of the restic repository, once it was used (D2)."""
 VERIFIED_AT = "drey.dev/verified-at"
 """Annotation of a Repository: when integrity and size were last determined."""
+_SNAPSHOT_ID = re.compile("[0-9a-f]{8,64}")
 ACCEPT_INCOMPLETE = "drey.dev/accept-incomplete"
 """Annotation of a BackupConfiguration: `"true"` lets an incomplete backup succeed (D5)."""
 
@@ -66,6 +68,27 @@ def host_stats(host: HostReport) -> dict[str, Any]:
 def error_text(host: HostReport) -> str:
     """Return `Reason: text` of a host that failed."""
     return f"{host.reason}: {host.error}" if host.reason else host.error
+
+
+def proven(report: RunReport) -> RunReport:
+    """Return the report of a backup in which no host succeeds without a snapshot's id.
+
+    Rule 5 of the architecture, for every step that may write a report: not only for ours.
+    """
+    return replace(
+        report,
+        hosts=tuple(
+            host
+            if not host.succeeded or any(_SNAPSHOT_ID.fullmatch(s.id) for s in host.snapshots)
+            else replace(
+                host,
+                succeeded=False,
+                reason=Reason.NO_SUMMARY.value,
+                error="success was reported, but no snapshot",
+            )
+            for host in report.hosts
+        ),
+    )
 
 
 def outcome_of(report: RunReport) -> Outcome:
