@@ -84,6 +84,8 @@ FORBIDDEN_LOCAL_SOURCES = {
     "secret": "it is read-only",
     "downwardAPI": "it is read-only",
     "ephemeral": "it dies with the pod, and the backup with it",
+    "gitRepo": "it dies with the pod, and the backup with it",
+    "image": "it is read-only",
 }
 
 
@@ -109,6 +111,7 @@ def repository_problems(spec: RepositorySpec) -> tuple[Problem, ...]:
                 "name the Secret that holds RESTIC_PASSWORD and the backend's credentials",
             )
         )
+    problems += _empty_problems(spec, given[0])
     if backend.rest is not None and not backend.rest.url:
         problems.append(Problem("spec.backend.rest.url", "give the REST server's URL"))
     if backend.rest is not None and "@" in backend.rest.url:
@@ -121,9 +124,27 @@ def repository_problems(spec: RepositorySpec) -> tuple[Problem, ...]:
         )
     if backend.local is not None:
         problems += _local_problems(backend.local)
+    if backend.s3 is not None and "@" in backend.s3.endpoint:
+        problems.append(
+            Problem(
+                "spec.backend.s3.endpoint",
+                "credentials belong into the Secret's AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, not into the endpoint",
+            )
+        )
     if spec.wipe_out and given[0] in (Provider.LOCAL, Provider.B2):
         problems.append(Problem("spec.wipeOut", f"not supported for the {given[0].value} backend"))
     return tuple(problems)
+
+
+def _empty_problems(spec: RepositorySpec, provider: Provider) -> list[Problem]:
+    """Return a problem for each field that the schema requires but lets be empty."""
+    backend = getattr(spec.backend, provider.value)
+    return [
+        Problem(f"spec.backend.{provider.value}.{name}", "must not be empty")
+        for name in ("endpoint", "bucket", "container")
+        if getattr(backend, name, None) == ""
+    ]
 
 
 def _local_problems(local: Obj) -> list[Problem]:

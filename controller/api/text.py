@@ -1,5 +1,6 @@
 """Sizes and durations as Stash prints and reads them (reference: stash.md section 6.4)."""
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -23,7 +24,7 @@ def format_size(size_bytes: int) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration rounded to whole seconds as Go prints it: `16s`, `2m3s`, `1h0m5s`."""
-    total = max(0, round(seconds))
+    total = max(0, math.floor(seconds + 0.5))  # Go rounds halves up, Python's round() to even
     hours, rest = divmod(total, _HOUR_S)
     minutes, whole = divmod(rest, _MINUTE_S)
     if hours:
@@ -78,6 +79,9 @@ def parse_time(text: str) -> datetime:
     """Parse RFC 3339.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is no time, or has no offset from UTC.
     """
-    return datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC")
+    return moment

@@ -21,6 +21,7 @@ from controller.build.variables import (
 
 BACKUP_VERB = "backup"
 RESTORE_VERB = "restore"
+MAX_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,9 @@ def _mount_problems(order: JobOrder, subject: str, step: ResolvedStep) -> list[P
 def _order_problems(order: JobOrder, subject: str, steps: list[ResolvedStep]) -> list[Problem]:
     if not steps:
         return [Problem(f"{subject} spec.steps", "name at least one Function")]
+    if len(steps) > MAX_STEPS:
+        message = f"at most {MAX_STEPS} steps: their reports share 12 KiB"
+        return [Problem(f"{subject} spec.steps", message)]
     if steps[-1].own:
         return []
     return [

@@ -39,7 +39,7 @@ class Lister(Protocol):
     def all(self) -> Sequence[Obj]:
         """Return all objects."""
 
-    def by_index(self, name: str, value: str) -> Sequence[Obj]:
+    def by_index(self, index: str, value: str) -> Sequence[Obj]:
         """Return the objects under one value of an index."""
 
 
@@ -125,6 +125,14 @@ class Informer:
             for one in change(self._store):
                 for handler in self._handlers:
                     handler(one)
+
+    def take(self, obj: Obj) -> None:
+        """Take an object as the API server answered a write of ours, ahead of its watch event.
+
+        A planner that looks at other objects of its kind then never overlooks what this process
+        did to them. The store keeps the order: an older event that comes later changes nothing.
+        """
+        self.deliver(lambda store: store.upsert(obj))
 
     def resync_if_due(self) -> None:
         """Deliver every object again when it is time; not a list, and not a scheduler."""

@@ -94,16 +94,16 @@ class Store:
         with self._lock:
             return [entry.obj for entry in self._entries.values()]
 
-    def by_index(self, name: str, value: str) -> Sequence[Obj]:
-        """Return the objects for which the index function `name` gave `value`.
+    def by_index(self, index: str, value: str) -> Sequence[Obj]:
+        """Return the objects for which the index function `index` gave `value`.
 
         Raises:
             KeyError: there is no such index.
         """
-        if name not in self._functions:
-            raise KeyError(name)
+        if index not in self._functions:
+            raise KeyError(index)
         with self._lock:
-            return [self._entries[key].obj for key in self._indexes.get((name, value), ())]
+            return [self._entries[key].obj for key in self._indexes.get((index, value), ())]
 
     def __len__(self) -> int:
         """Return the number of objects."""

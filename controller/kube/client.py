@@ -311,7 +311,8 @@ class Client:
         except ApiException as err:
             raised = _from_api_exception(err)
             code = raised.code
-            raise raised from err
+            # no cause: it would print headers and bodies into any traceback
+            raise raised from None
         except (HTTPError, HTTPException, OSError) as err:
             raise Unreachable(f"{verb} {resource}: {type(err).__name__}") from err
         else:

@@ -29,8 +29,10 @@ from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CRON_JOB,
+    FUNCTION,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
+    TASK,
 )
 from controller.api.restore import RestoreSessionSpec
 from controller.api.text import parse_time
@@ -58,6 +60,7 @@ from controller.observe.live import (
 )
 from controller.plan import Refusal
 from controller.reconcile.backup_start import executor_recorded
+from controller.reconcile.catalog import CatalogObserved
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import (
     ConfigurationObserved,
@@ -384,3 +387,22 @@ class RestoreObserver:
             use=use,
             refusal=refusal,
         )
+
+
+class CatalogObserver:
+    """Observes the Functions and Tasks that come with us. Its keys are kind and name."""
+
+    def __init__(self, sight: Sight, wanted: Iterable[Obj]) -> None:
+        self._caches = sight.caches
+        self._wanted = {Key(str(obj["kind"]), name_of(obj)): obj for obj in wanted}
+
+    def observe(self, key: Key, refusal: Refusal | None) -> CatalogObserved | None:
+        """Return what an object should be and what it is, None for one that is not ours."""
+        del refusal  # retried with backoff; the loop's log line says why
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            return None
+        is_task = key.namespace == TASK.kind
+        cache = self._caches.tasks if is_task else self._caches.functions
+        existing = cache.get(Key("", key.name))
+        return CatalogObserved(TASK if is_task else FUNCTION, wanted, existing)

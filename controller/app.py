@@ -1,0 +1,348 @@
+"""The composition root: builds everything, starts it, waits, stops it in order.
+
+Start: caches fill, probes answer; then, as the leader, workers run. A standby keeps warm caches.
+Stop: no new keys, running turns end, Events go out, the Lease is given up, the watches end.
+Whatever goes wrong in between ends the process: the kubelet restarts it, and nothing is lost,
+because every decision is made from what the API server holds.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from controller.api.objects import Key, Obj, name_of
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
+    FUNCTION,
+    POD,
+    REPOSITORY,
+    RESTORE_SESSION,
+    Resource,
+)
+from controller.build.catalog import catalogue
+from controller.build.installation import Installation
+from controller.engine.clock import SystemClock
+from controller.engine.election import Election
+from controller.engine.events import Recorder
+from controller.engine.executor import Executor
+from controller.engine.httpd import HttpServer
+from controller.engine.informer import Informer, wait_for_sync
+from controller.engine.loop import Loop
+from controller.engine.metrics import Metrics
+from controller.engine.queue import WorkQueue
+from controller.engine.threads import Supervisor
+from controller.kube.config import connect
+from controller.kube.errors import KubeError
+from controller.log import set_up_log
+from controller.observe.informers import build_informers, connect_routes
+from controller.observe.observers import (
+    CatalogObserver,
+    ConfigurationObserver,
+    RepositoryObserver,
+    RestoreObserver,
+    SessionObserver,
+    Sight,
+)
+from controller.observe.routes import (
+    CATALOG_LANE,
+    CONFIGURATION_LANE,
+    REPOSITORY_LANE,
+    RESTORE_LANE,
+    SESSION_LANE,
+)
+from controller.plan import Plan, Refusal
+from controller.reconcile import (
+    backup_configuration,
+    backup_session,
+    catalog,
+    repository,
+    restore_session,
+)
+from controller.reconcile.observed import Limits
+from controller.settings import Settings
+
+log = structlog.get_logger()
+
+SYNC_TIMEOUT_S = 120.0
+DRAIN_S = 15.0
+EVENTS_S = 3.0
+QUIET_S = 15 * 60.0
+STUCK_S = 10 * 60.0
+UNAUTHORIZED_S = 5 * 60.0
+LEASE_NAME = "drey"
+LEADER_LABEL = "drey.dev/leader"
+CRD_HINT = "install the CRDs: kubectl apply --server-side -k manifests/crds"
+
+
+@dataclass(slots=True)
+class _Reconciler:
+    """An observer and a planner under the name of their lane."""
+
+    lane: str
+    observer: Any
+    decide: Callable[[Any, datetime], Plan]
+
+    def observe(self, key: Key, refusal: Refusal | None) -> Any:
+        return self.observer.observe(key, refusal)
+
+    def plan(self, observed: Any, now: datetime) -> Plan:
+        return self.decide(observed, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """One loop to be: the kind, who plans for it, and how many workers it has."""
+
+    resource: Resource
+    reconciler: _Reconciler
+    workers: int
+
+
+class App:
+    """One process. `run` returns its exit code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._stop = threading.Event()
+        self._threads = Supervisor(self._stop)
+        self._metrics = Metrics(CollectorRegistry())
+        self._client = connect(settings.kubeconfig, pool_size=48, on_request=self._metrics.request)
+        lanes = (REPOSITORY_LANE, CONFIGURATION_LANE, SESSION_LANE, RESTORE_LANE, CATALOG_LANE)
+        self._queue = WorkQueue(lanes, self._clock, metrics=self._metrics)
+        self._metrics.watch_queue(self._queue)
+        self._informers = build_informers(self._informer)
+        self._recorder = Recorder(
+            self._client, self._clock, instance=settings.pod_name, metrics=self._metrics
+        )
+        self._election = Election(
+            self._client,
+            self._clock,
+            namespace=settings.namespace,
+            name=LEASE_NAME,
+            identity=f"{settings.pod_name or os.uname().nodename}_{secrets.token_hex(4)}",
+            exit_process=_exit_process,
+            metrics=self._metrics,
+        )
+        self._synced = False
+
+    def run(self) -> int:
+        """Run until a signal or a failure; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        server = HttpServer(
+            self._settings.http_port,
+            self._metrics.registry,
+            healthz=self._health(),
+            readyz={"caches": self._unsynced},
+        )
+        self._threads.start("http", server.serve_forever, may_end=True)
+        log.info("starting", image=self._settings.image, namespaces=self._settings.namespaces)
+        try:
+            failed = not self._serve()
+        finally:
+            server.shutdown()
+        crashed = self._threads.crashed
+        log.info("stopped", crashed=crashed)
+        return 1 if crashed or failed else 0
+
+    def _serve(self) -> bool:
+        """Run until the stop; return whether all went as it should."""
+        connect_routes(self._informers, self._queue)
+        for informer in self._informers.all:
+            informer.start(self._threads)
+        missing = wait_for_sync(
+            self._informers.all, self._stop, timeout_s=SYNC_TIMEOUT_S, clock=self._clock
+        )
+        if missing:
+            if not self._stop.is_set():
+                log.error("caches_not_synced", kinds=list(missing), fix=CRD_HINT)
+            return self._stop.is_set()
+        self._synced = True
+        self._label_leader(leading=False)
+        if self._wait_to_lead():
+            self._lead()
+        for informer in self._informers.all:
+            informer.stop()
+        return True
+
+    def _wait_to_lead(self) -> bool:
+        """Become the leader; return False when the stop came first."""
+        if not self._settings.leader_elect:
+            return True
+        self._threads.start("election", self._election.run, may_end=True)
+        self._threads.start("election-watchdog", self._election.watch, may_end=True)
+        while not self._election.leading.wait(0.1):
+            if self._stop.is_set():
+                self._election.stop()
+                return False
+        return True
+
+    def _lead(self) -> None:
+        self._label_leader(leading=True)
+        self._threads.start("events", self._recorder.run, may_end=True)
+        self._start_workers()
+        self._stop.wait()
+        if not self._queue.drain(DRAIN_S):
+            log.warning("turns_still_running", after_s=DRAIN_S)
+        self._recorder.close(EVENTS_S)
+        self._label_leader(leading=False)
+        if self._settings.leader_elect:
+            self._election.stop()
+
+    def _start_workers(self) -> None:
+        may_write = self._election.may_write if self._settings.leader_elect else lambda: True
+        executor = Executor(
+            self._client,
+            metrics=self._metrics,
+            may_write=may_write,
+            on_written=self._take,
+        )
+        for lane in self._lanes():
+            informer = self._informers.by_resource[lane.resource]
+            loop = Loop(
+                lane.reconciler,
+                lane.resource,
+                queue=self._queue,
+                executor=executor,
+                record=self._recorder.record,
+                clock=self._clock,
+                lister=informer.lister,
+                metrics=self._metrics,
+            )
+            for number in range(lane.workers):
+                self._threads.start(f"{lane.reconciler.lane}-{number}", loop.run)
+
+    def _lanes(self) -> tuple[_Lane, ...]:
+        settings = self._settings
+        installation = Installation(
+            image=settings.image,
+            namespace=settings.namespace,
+            pushgateway_url=settings.pushgateway_url,
+            requests=settings.job_requests,
+        )
+        sight = Sight(
+            client=self._client,
+            caches=self._informers.caches,
+            installation=installation,
+            limits=Limits(start_s=settings.start_timeout_s, verify_s=settings.verify_interval_s),
+            now=self._clock.now,
+        )
+        catalog_objects = catalogue(installation)
+        for obj in catalog_objects:
+            self._queue.add(CATALOG_LANE, Key(str(obj["kind"]), name_of(obj)))
+
+        def reconciler(lane: str, observer: Any, decide: Any) -> _Reconciler:
+            return _Reconciler(lane, observer, decide)
+
+        many = settings.workers
+        return (
+            _Lane(
+                REPOSITORY,
+                reconciler(REPOSITORY_LANE, RepositoryObserver(sight), repository.plan),
+                many,
+            ),
+            _Lane(
+                BACKUP_CONFIGURATION,
+                reconciler(
+                    CONFIGURATION_LANE, ConfigurationObserver(sight), backup_configuration.plan
+                ),
+                many,
+            ),
+            # One worker: which of several first backups may initialise a repository is decided by
+            # looking at the others, one after another (D2).
+            _Lane(
+                BACKUP_SESSION,
+                reconciler(SESSION_LANE, SessionObserver(sight), backup_session.plan),
+                1,
+            ),
+            _Lane(
+                RESTORE_SESSION,
+                reconciler(RESTORE_LANE, RestoreObserver(sight), restore_session.plan),
+                many,
+            ),
+            _Lane(
+                FUNCTION,
+                reconciler(CATALOG_LANE, CatalogObserver(sight, catalog_objects), catalog.plan),
+                1,
+            ),
+        )
+
+    def _informer(self, resource: Resource, **options: Any) -> Informer:
+        return Informer(
+            resource,
+            self._client,
+            namespaces=self._settings.namespaces,
+            clock=self._clock,
+            stop=self._stop,
+            metrics=self._metrics,
+            **options,
+        )
+
+    def _take(self, resource: Resource, obj: Obj) -> None:
+        informer = self._informers.by_resource.get(resource)
+        if informer is not None:
+            informer.take(obj)
+
+    def _label_leader(self, *, leading: bool) -> None:
+        """Put the label on our pod by which the Services find the leader, or take it off (D29)."""
+        settings = self._settings
+        if not settings.pod_name:
+            return
+        patch = {"metadata": {"labels": {LEADER_LABEL: "true" if leading else None}}}
+        try:
+            self._client.merge_patch(POD, settings.namespace, settings.pod_name, patch)
+        except KubeError as err:
+            # Metrics may go astray; backups must not wait for that.
+            log.warning("leader_label_failed", error=str(err))
+
+    def _health(self) -> dict[str, Callable[[], str | None]]:
+        return {
+            "threads": self._threads.problem,
+            "lease": self._election.problem,
+            "watches": self._quiet,
+            "turns": self._stuck,
+            "credentials": self._unauthorized,
+        }
+
+    def _quiet(self) -> str | None:
+        quiet_s = max(informer.quiet_s() for informer in self._informers.all)
+        return f"a watch has heard nothing for {quiet_s:.0f} s" if quiet_s > QUIET_S else None
+
+    def _stuck(self) -> str | None:
+        longest_s = max(
+            (seconds for lane in self._queue.lanes for seconds in self._queue.processing_s(lane)),
+            default=0.0,
+        )
+        return f"a turn has run for {longest_s:.0f} s" if longest_s > STUCK_S else None
+
+    def _unauthorized(self) -> str | None:
+        since_s = self._client.unauthorized_for_s()
+        return f"401 for {since_s:.0f} s" if since_s > UNAUTHORIZED_S else None
+
+    def _unsynced(self) -> str | None:
+        return None if self._synced else "the caches have not synced yet"
+
+
+def _exit_process(why: str) -> None:
+    """End at once: what this process does after it lost the Lease could be done twice."""
+    sys.stdout.flush()
+    sys.stderr.write(f"exiting: {why}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def run(settings: Settings) -> int:
+    """Run the controller; return the process's exit code."""
+    set_up_log(settings.log_level)
+    return App(settings).run()

@@ -1,0 +1,150 @@
+"""The informers of all kinds that we watch, and how their changes reach the queue (D30)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.api.objects import Obj
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
+    CRON_JOB,
+    FUNCTION,
+    JOB,
+    POD,
+    REPOSITORY,
+    RESTORE_SESSION,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    TASK,
+    Resource,
+)
+from controller.build.labels import SELECTOR
+from controller.engine.informer import Informer
+from controller.engine.queue import Priority, WorkQueue
+from controller.engine.store import Change, ChangeType, IndexFunction, Projection
+from controller.observe.caches import (
+    BY_INVOKER,
+    BY_OWNER,
+    BY_PENDING,
+    BY_REPOSITORY,
+    BY_TASK,
+    Caches,
+    by_invoker,
+    by_owner,
+    by_pending,
+    by_repository,
+    by_task,
+    project_child,
+    project_job,
+    project_pod,
+)
+from controller.observe.routes import Route, Routes
+
+
+class InformerFactory(Protocol):
+    """Builds an informer with the client, clock, stop event and metrics of the process."""
+
+    def __call__(
+        self,
+        resource: Resource,
+        *,
+        label_selector: str = "",
+        metadata_only: bool = False,
+        projection: Projection | None = None,
+        indexes: dict[str, IndexFunction] | None = None,
+    ) -> Informer:
+        """Return an informer that has not been started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Informers:
+    """One informer per kind, and the caches that they fill."""
+
+    by_resource: dict[Resource, Informer]
+
+    @property
+    def all(self) -> Sequence[Informer]:
+        """Return every informer."""
+        return tuple(self.by_resource.values())
+
+    @property
+    def caches(self) -> Caches:
+        """Return the listers, by what they hold."""
+        lister = {resource: informer.lister for resource, informer in self.by_resource.items()}
+        return Caches(
+            repositories=lister[REPOSITORY],
+            configurations=lister[BACKUP_CONFIGURATION],
+            sessions=lister[BACKUP_SESSION],
+            restores=lister[RESTORE_SESSION],
+            functions=lister[FUNCTION],
+            tasks=lister[TASK],
+            jobs=lister[JOB],
+            pods=lister[POD],
+            cron_jobs=lister[CRON_JOB],
+            service_accounts=lister[SERVICE_ACCOUNT],
+            role_bindings=lister[ROLE_BINDING],
+        )
+
+
+def build_informers(make: InformerFactory) -> Informers:
+    """Return the informers: our kinds whole, what we create by label and cut down."""
+    invoker_indexes: dict[str, IndexFunction] = {BY_REPOSITORY: by_repository, BY_TASK: by_task}
+
+    def child(resource: Resource) -> Informer:
+        return make(resource, label_selector=SELECTOR, metadata_only=True, projection=project_child)
+
+    return Informers(
+        {
+            REPOSITORY: make(REPOSITORY),
+            BACKUP_CONFIGURATION: make(BACKUP_CONFIGURATION, indexes=invoker_indexes),
+            BACKUP_SESSION: make(
+                BACKUP_SESSION, indexes={BY_INVOKER: by_invoker, BY_PENDING: by_pending}
+            ),
+            RESTORE_SESSION: make(RESTORE_SESSION, indexes=invoker_indexes),
+            FUNCTION: make(FUNCTION),
+            TASK: make(TASK),
+            JOB: make(
+                JOB, label_selector=SELECTOR, projection=project_job, indexes={BY_OWNER: by_owner}
+            ),
+            POD: make(
+                POD, label_selector=SELECTOR, projection=project_pod, indexes={BY_OWNER: by_owner}
+            ),
+            CRON_JOB: child(CRON_JOB),
+            SERVICE_ACCOUNT: child(SERVICE_ACCOUNT),
+            ROLE_BINDING: child(ROLE_BINDING),
+        }
+    )
+
+
+def connect_routes(informers: Informers, queue: WorkQueue) -> None:
+    """Have every change add the keys that it concerns."""
+    routes = Routes(informers.caches)
+    targets = {
+        REPOSITORY: routes.repository,
+        BACKUP_CONFIGURATION: routes.configuration,
+        BACKUP_SESSION: routes.session,
+        RESTORE_SESSION: routes.restore,
+        FUNCTION: routes.catalog,
+        TASK: routes.catalog,
+        JOB: routes.job,
+        POD: routes.pod,
+        CRON_JOB: routes.child,
+        SERVICE_ACCOUNT: routes.child,
+        ROLE_BINDING: routes.child,
+    }
+    for resource, route in targets.items():
+        informers.by_resource[resource].add_handler(_handler(route, queue))
+
+
+def _handler(
+    route: Callable[[Obj | None, Obj | None], Iterator[Route]], queue: WorkQueue
+) -> Callable[[Change], None]:
+    def handle(change: Change) -> None:
+        # A resync and the first list concern everybody: as if the object had just come.
+        again = change.initial or change.type is ChangeType.RESYNC
+        priority = Priority.LOW if again else Priority.NORMAL
+        for lane, key in route(None if again else change.old, change.new):
+            queue.add(lane, key, priority)
+
+    return handle
