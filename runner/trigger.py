@@ -10,9 +10,9 @@ from typing import Any
 from controller.api.names import session_name
 from controller.api.report import ExitCode
 from controller.api.resources import BACKUP_SESSION
-from controller.kube.interface import KubeClient
 from controller.kube.config import NotConfigured, connect
 from controller.kube.errors import AlreadyExists, KubeError
+from controller.kube.interface import KubeClient
 from runner.log import Log, now_s
 from runner.redaction import Redactor
 
@@ -72,7 +72,8 @@ def backup_session(trigger: Mapping[str, Any], unix_s: int) -> dict[str, Any]:
                     "name": trigger["name"],
                     "uid": trigger["uid"],
                     "controller": True,
-                    "blockOwnerDeletion": True,
+                    # True would take a right on the owner's finalizers, which the role lacks (D26)
+                    "blockOwnerDeletion": False,
                 }
             ],
         },

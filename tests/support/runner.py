@@ -114,6 +114,17 @@ class Place:
         )
         return replace(job, **changes)
 
+    def job_of(self, name: str) -> JobInput:
+        """Return the input of another configuration with the same repository, host and path."""
+        job = self.job()
+        assert job.backup is not None
+        plan = replace(
+            job.backup,
+            config_tag=f"drey:config=demo/{name}",
+            target_tag=f"drey:target=PersistentVolumeClaim/demo/{name}",
+        )
+        return replace(job, backup=plan)
+
     def restore_job(self, **changes: Any) -> JobInput:
         """Return the input of a restore of the volume."""
         plan = RestoreInput(

@@ -227,6 +227,7 @@ def test_incomplete_backups_never_push_out_the_last_complete_one(place: Place) -
         assert run.report is not None
         assert run.report.retention is not None
         assert run.report.retention.state is StepState.DONE, run.report.retention
+    assert run.report is not None
     left = [item["id"] for item in place.snapshots()]
     assert left == [complete, run.host.snapshots[0].id]
     assert run.report.repository.snapshots_kept == 2
