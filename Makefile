@@ -48,7 +48,7 @@ e2e: cluster install ## Tests on the whole cluster: one test for each step, each
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
 test: ## Everything: lint, unit, component, e2e; prints how long each took
-	@hack/test.sh venv lint unit component cluster install e2e
+	@hack/test.sh venv lint unit component test-cluster cluster install e2e
 
 bench: cluster install ## Print ratios: Drey against a bare Job with the same restic commands
 	$(PY) hack/bench
@@ -67,8 +67,8 @@ cluster-down: ## Remove the cluster and everything that it changed on this machi
 cluster-status: ## Show the cluster's processes and what is wrong
 	@python3 hack/cluster status
 
-test-cluster: venv ## Kill a cluster of its own without clean-up, repair it, remove it, compare the machine (ends a running one)
-	.venv/bin/pytest -p no:randomly tests/e2e/test_cluster_repair.py
+test-cluster: venv ## Start a second cluster, kill it without clean-up, repair it, remove it, compare the machine
+	$(PY) -m pytest tests/cluster
 
 # PROVIDER=auto|kind|native, IMAGE=<name:tag>, BASE=<base image> are read from the environment.
 .PHONY: image lock

@@ -70,12 +70,15 @@ def cluster(state: Path) -> Cluster:
     Raises:
         ClusterError: one line that says what this machine lacks.
     """
-    owner = state / ".drey-cluster"
-    if owner.exists():
-        return kind.Kind(state) if owner.read_text() == "kind\n" else native.Native(state)
     provider = os.environ.get("PROVIDER") or "auto"
     if provider not in {"auto", "kind", "native"}:
         raise ClusterError(f"PROVIDER={provider}: not one of auto, kind, native")
+    owner = state / ".drey-cluster"
+    if owner.exists():
+        there = "kind" if owner.read_text() == "kind\n" else "native"
+        if provider not in {"auto", there}:
+            raise ClusterError(f"{state} has a {there} cluster: `make cluster-down` first")
+        provider = there
     engine = kind.engine() if provider != "native" else ""
     if engine:
         return kind.Kind(state)

@@ -111,7 +111,7 @@ def kubelet(paths: Layout) -> str:
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{layout.CGROUP}",
+        "cgroupRoot": f"/{paths.cgroup}",
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,

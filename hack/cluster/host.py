@@ -14,7 +14,6 @@ from pathlib import Path
 from hack.cluster import iptables, layout, processes
 from hack.cluster.errors import ClusterError
 
-CGROUPS = Path("/sys/fs/cgroup")
 SYSCTL = Path("/proc/sys")
 # what the bridge needs, and what kubelet and kube-proxy set: put back by `restore_sysctls`
 SYSCTLS = (
@@ -75,64 +74,6 @@ def detach_loops(folder: Path) -> None:
             subprocess.run(["losetup", "-d", f"/dev/{device.name}"], check=False)
 
 
-def cgroup_folders() -> list[Path]:
-    """Return our cgroup in each hierarchy: several with cgroup v1, one with v2."""
-    if (CGROUPS / "cgroup.controllers").exists():
-        return [CGROUPS / layout.CGROUP]
-    # names like `cpu,cpuacct` may be links to one hierarchy
-    roots = {entry.resolve() for entry in CGROUPS.iterdir() if entry.is_dir()}
-    return [root / layout.CGROUP for root in sorted(roots)]
-
-
-def create_cgroups() -> None:
-    """Create the cgroup below which the kubelet puts all pods."""
-    for folder in cgroup_folders():
-        try:
-            if folder.parent == CGROUPS:
-                _delegate_controllers(folder.parent)
-            folder.mkdir(exist_ok=True)
-            for name in ("cpuset.cpus", "cpuset.mems"):  # cgroup v1: empty until copied
-                if (folder / name).exists() and not (folder / name).read_text().strip():
-                    (folder / name).write_text((folder.parent / name).read_text())
-        except OSError as error:
-            raise ClusterError(f"cannot create the cgroup {folder}: {error.strerror}") from error
-        if folder.parent == CGROUPS:
-            _delegate_controllers(folder)
-
-
-def _delegate_controllers(folder: Path) -> None:
-    for controller in (folder / "cgroup.controllers").read_text().split():
-        try:
-            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
-        except OSError:
-            continue  # not every controller can be delegated; the kubelet says which it misses
-
-
-def cgroup_members() -> set[int]:
-    """Return the pids of all pods' processes."""
-    pids: set[int] = set()
-    for folder in cgroup_folders():
-        for file in folder.rglob("cgroup.procs"):
-            try:
-                pids.update(int(line) for line in file.read_text().split())
-            except OSError:
-                continue  # the cgroup has gone meanwhile
-    return pids - {0}
-
-
-def remove_cgroups() -> None:
-    """Remove the cgroups of all pods, which must have no process any more."""
-    for root in cgroup_folders():
-        if not root.exists():
-            continue
-        folders = [f for f in root.rglob("*") if f.is_dir()]
-        for folder in [*sorted(folders, reverse=True), root]:
-            try:
-                folder.rmdir()
-            except OSError as error:
-                raise ClusterError(f"cannot remove the cgroup {folder}: {error}") from error
-
-
 def create_bridge() -> None:
     """Create the bridge before the first pod: its address is the node's and the API server's."""
     if link_exists():
@@ -145,16 +86,21 @@ def create_bridge() -> None:
 
 def link_exists() -> bool:
     """Say whether our bridge is there."""
-    return Path("/sys/class/net", layout.BRIDGE).exists()
+    # not /sys/class/net: that shows the network namespace in which /sys was mounted
+    argv = ["ip", "link", "show", "dev", layout.BRIDGE]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def remove_links() -> None:
     """Remove the bridge and the host's ends of the pods' interfaces that hang on it."""
-    for port in Path("/sys/class/net", layout.BRIDGE, "brif").glob("*"):
+    if not link_exists():
+        return
+    listed = _ip("-json", "link", "show", "master", layout.BRIDGE)
+    for port in json.loads(listed or "[]"):
         # the end in a pod's namespace may have been removed meanwhile, and this one with it
-        subprocess.run(["ip", "link", "del", port.name], capture_output=True, check=False)
-    if link_exists():
-        _ip("link", "del", layout.BRIDGE)
+        name = str(port["ifname"])
+        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)
+    _ip("link", "del", layout.BRIDGE)
 
 
 def save_sysctls(file: Path) -> None:
@@ -247,7 +193,8 @@ def remove_state(state: Path) -> None:
         shutil.rmtree(state)
 
 
-def _ip(*arguments: str) -> None:
+def _ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

@@ -4,6 +4,7 @@ All paths derive from two folders: the state folder (removed by `cluster-down`) 
 the per-user cache (kept).
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NODE = "local"
 BRIDGE = "drey0"
 CNI_NETWORK = "drey"
-CGROUP = "drey-cluster"
 NODE_ADDRESS = "10.244.0.1"
 POD_SUBNET = "10.244.0.0/24"
 CLUSTER_SUBNET = "10.244.0.0/16"
@@ -55,6 +55,11 @@ class Layout:
     def owner_file(self) -> Path:
         """The file that says that the folder is a cluster's: without it nothing is removed."""
         return self.state / ".drey-cluster"
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of all pods: one for each state folder."""
+        return f"drey-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
 
     @property
     def pki(self) -> Path:

@@ -12,6 +12,7 @@ from hack.cluster import (
     apiserver,
     backends,
     certificates,
+    cgroups,
     configuration,
     daemons,
     host,
@@ -27,6 +28,7 @@ from hack.cluster.layout import Layout
 from hack.cluster.processes import Supervisor
 
 PORTS = (layout.API_PORT, layout.ETCD_PORT, layout.ETCD_PEER_PORT, 10250, 10256, 10257, 10259)
+STATE_LENGTH = 45
 POOL_SIZE_BYTES = 16 * 1024**3  # sparse: costs what is written
 
 
@@ -67,6 +69,7 @@ class Native:
             print(f"repairing a half-dead cluster: {complaints[0]}")
             self.down()
         self._refuse_taken_ports()
+        self._refuse_long_path()
         try:
             self._start(archives)
         except ClusterError:
@@ -79,7 +82,7 @@ class Native:
         return (
             paths.owner_file.exists()
             or host.link_exists()
-            or bool(host.cgroup_members())
+            or bool(cgroups.members(paths.cgroup))
             or bool(processes.marked(paths.state))
         )
 
@@ -113,14 +116,14 @@ class Native:
         # no clean shutdown: the whole state goes. Pods' processes first, or their shims report
         # deaths that nobody wants to hear; again at the end for what was being started meanwhile
         for _ in range(2):
-            pods = host.cgroup_members()
+            pods = cgroups.members(paths.cgroup)
             processes.kill([*processes.marked(paths.state), *pods])
         host.unmount_all(paths.state)
         host.detach_loops(paths.state)
         if found:
             host.remove_links()
             host.remove_rules()
-        host.remove_cgroups()
+        cgroups.remove(paths.cgroup)
         host.remove_files(paths.state)
         host.restore_sysctls(paths.state / "sysctls.json")
         host.remove_state(paths.state)
@@ -168,7 +171,7 @@ class Native:
         known = daemons.all_daemons(paths)
         host.save_sysctls(paths.state / "sysctls.json")
         (host.SYSCTL / "net/ipv4/ip_forward").write_text("1")
-        host.create_cgroups()
+        cgroups.create(paths.cgroup)
         host.create_bridge()
         self._write_configuration()
         start(known["etcd"])
@@ -284,6 +287,14 @@ class Native:
         raise ClusterError(
             f"{state} is not a cluster's folder and not empty: set DREY_STATE to another one"
         )
+
+    def _refuse_long_path(self) -> None:
+        state = self.paths.state
+        if len(str(state)) > STATE_LENGTH:
+            raise ClusterError(
+                f"{state} is too long a path: the kernel allows 107 characters for a socket below "
+                f"it. Set DREY_STATE to one of at most {STATE_LENGTH} characters"
+            )
 
     def _refuse_taken_ports(self) -> None:
         taken = [port for port in PORTS if processes.listening_on(port)]
