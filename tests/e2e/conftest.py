@@ -1,7 +1,5 @@
 """Fixtures of the tests against a whole cluster on which Drey is installed (`make e2e`)."""
 
-import re
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -22,11 +20,12 @@ def cluster() -> Cluster:
 @pytest.fixture
 def space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Space]:
     """A namespace of the test's own, removed afterwards without waiting."""
-    word = re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))[:30]
-    name = f"{word.strip('-')}-{uuid.uuid4().hex[:5]}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.until(
-        "the namespace's ServiceAccount", lambda: cluster.get("serviceaccount", "default", name)
-    )
-    yield Space(cluster, name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with cluster.space(request.node.name.removeprefix("test_")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace of a module, for the steps of one flow: mark the module with `xdist_group`."""
+    with cluster.space(request.node.name.rpartition("/")[2][5:-3]) as made:
+        yield made

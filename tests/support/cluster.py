@@ -6,10 +6,13 @@ Waiting is by polling every 0.2 s with a deadline: tests look from outside, as a
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -108,6 +111,20 @@ class Cluster:
             if time.monotonic() > end:
                 raise AssertionError(f"{what}: not within {timeout_s:.0f} s, last: {answer!r}")
             time.sleep(POLL_S)
+
+    @contextmanager
+    def space(self, word: str) -> Iterator["Space"]:
+        """Make a namespace and remove it afterwards, without waiting until it is gone."""
+        cut = re.sub("[^a-z0-9]+", "-", word.lower())[:30].strip("-")
+        name = f"{cut}-{uuid.uuid4().hex[:5]}"
+        self.kubectl("create", "namespace", name)
+        self.until(
+            "the namespace's ServiceAccount", lambda: self.get("serviceaccount", "default", name)
+        )
+        try:
+            yield Space(self, name)
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
 
     def audit(self, since: float = 0.0) -> Iterable[dict[str, Any]]:
         """Yield the entries of the API server's audit log that came after a Unix time."""
