@@ -1,0 +1,334 @@
+"""The verdict on a Job: each shape that a kubelet and a Job controller produce."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.api.objects import Obj
+from controller.reconcile.execution import (
+    REPLACED,
+    Died,
+    Ended,
+    Running,
+    Verdict,
+    Waiting,
+    verdict,
+)
+from controller.reconcile.observed import Executor, Limits
+from tests.support.builders import (
+    DISRUPTED,
+    NOW,
+    UNSCHEDULABLE,
+    failed_host,
+    job,
+    job_complete,
+    job_failed,
+    pod,
+    report,
+    reported,
+    running,
+    session,
+    terminated,
+    waiting,
+)
+
+LIMITS = Limits(start_s=600, quiet_pod_s=5)
+JOB = job(session())
+OLD_JOB = job(session(), age_s=7200)
+FAILED_JOB = job(session(), conditions=job_failed())
+
+
+def see(
+    pod_: Obj | None = None,
+    job_: Obj | None = JOB,
+    *,
+    awaited_s: float | None = None,
+    **fields: object,
+) -> Verdict:
+    """Return the verdict on an executor."""
+    seen = replace(Executor(job_, pod_), **fields)  # type: ignore[arg-type] # its own fields
+    since = None if awaited_s is None else NOW - timedelta(seconds=awaited_s)
+    return verdict(seen, now=NOW, limits=LIMITS, awaited_since=since)
+
+
+def died(found: Verdict) -> Died:
+    """Return the verdict as the death that it has to be."""
+    assert isinstance(found, Died), found
+    return found
+
+
+def test_a_job_without_a_pod_is_left_alone_at_first() -> None:
+    """Within 5 s nothing is asked: the pod is about to appear."""
+    found = see(job_=job(session(), age_s=1))
+    assert isinstance(found, Waiting)
+    assert 0 < found.requeue_after_s <= 4.2
+    assert not found.replaced
+
+
+def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
+    """A pod that cannot even be created shows only in Events: their words are passed on."""
+    words = ('Error creating: pods "x" is forbidden: exceeded quota: small',)
+    found = see(job_=job(session(), age_s=20), words=words)
+    assert found == Waiting(30.0, words[0])
+    late = died(see(job_=job(session(), age_s=600), words=words))
+    assert late.reason == "PodNotStarted"
+    assert late.message == f"its pod did not start within 10m0s: {words[0]}"
+    assert (late.end_job, late.release_lock) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("waits", "said"),
+    [
+        (
+            pod(phase="Pending", conditions=(UNSCHEDULABLE,), age_s=700),
+            "Unschedulable: 0/3 nodes are available: 3 Insufficient memory.",
+        ),
+        (
+            pod(
+                waiting("ImagePullBackOff", 'Back-off pulling image "drey:9"'),
+                phase="Pending",
+                age_s=700,
+            ),
+            'container pvc-backup-0: ImagePullBackOff Back-off pulling image "drey:9"',
+        ),
+        (
+            pod(
+                waiting("CreateContainerConfigError", 'secret "s3-secret" not found'),
+                phase="Pending",
+                age_s=700,
+            ),
+            'container pvc-backup-0: CreateContainerConfigError secret "s3-secret" not found',
+        ),
+        (
+            pod(
+                waiting("PodInitializing"),
+                init=(waiting("ErrImagePull", "no such host", name="dump-0"),),
+                phase="Pending",
+                age_s=700,
+            ),
+            "container dump-0: ErrImagePull no such host",
+        ),
+    ],
+    ids=["unschedulable", "image", "config", "init-image"],
+)
+def test_a_pod_that_does_not_start_fails_in_the_words_of_who_refuses_it(
+    waits: Obj, said: str
+) -> None:
+    """After 10 min the scheduler's or kubelet's own words end the session, and the Job goes."""
+    late = died(see(waits, job(session(), age_s=701)))
+    assert (late.reason, late.end_job, late.release_lock) == ("PodNotStarted", True, False)
+    assert late.message == f"its pod did not start within 10m0s: {said}"
+
+
+def test_a_young_pod_is_waited_for_with_words() -> None:
+    """What a pod waits for is told at once; its own events bring the next turn."""
+    young = pod(waiting("ErrImagePull", "no such host"), phase="Pending", age_s=10)
+    assert see(young, job(session(), age_s=20)) == Waiting(
+        590.0, "container pvc-backup-0: ErrImagePull no such host"
+    )
+
+
+def test_creating_containers_needs_no_words() -> None:
+    """The usual way to a start is no news."""
+    assert see(pod(waiting("ContainerCreating"), phase="Pending", age_s=1)) == Waiting(599.0)
+
+
+@pytest.mark.parametrize(
+    "alive",
+    [
+        pod(running()),
+        pod(waiting("PodInitializing"), init=(running("dump-0"),), phase="Pending"),
+        pod(running(), conditions=(DISRUPTED,)),
+        pod({"name": "pvc-backup-0", "state": {"running": {}}}),
+    ],
+    ids=["main", "init", "being-evicted", "no-start-time"],
+)
+@pytest.mark.parametrize("owner", [JOB, OLD_JOB])
+def test_a_running_container_is_waited_for_without_end(alive: Obj, owner: Obj) -> None:
+    """While a container runs there is nothing to ask, however long it takes."""
+    assert see(alive, owner) == Running()
+
+
+def test_between_two_steps_the_time_to_start_begins_anew() -> None:
+    """A step of two hours does not make its successor late: it has 10 min of its own."""
+    between = pod(
+        waiting("PodInitializing"),
+        init=(terminated(name="dump-0", ago_s=3),),
+        phase="Pending",
+        age_s=7200,
+    )
+    assert see(between, OLD_JOB) == Waiting(597.0)
+    stuck = pod(
+        waiting("ImagePullBackOff", "no"),
+        init=(terminated(name="dump-0", ago_s=601),),
+        phase="Pending",
+        age_s=7200,
+    )
+    assert died(see(stuck, OLD_JOB)).reason == "PodNotStarted"
+
+
+def test_a_report_is_believed_as_soon_as_the_container_ended() -> None:
+    """The pod says it first: neither its phase nor the Job has to follow."""
+    text = report().encode(12_288)
+    assert see(pod(terminated(0, text))) == Ended(report())
+    assert see(reported(), FAILED_JOB) == Ended(report())
+    assert see(reported(), None, job_gone=True) == Ended(report())
+
+
+def test_a_report_with_an_exit_code_is_the_report() -> None:
+    """The runner exits 1 when it reports a failure: the reason in the report counts."""
+    sad = report(failed_host())
+    assert see(reported(sad, code=1), FAILED_JOB) == Ended(sad)
+
+
+def test_an_injected_proxy_does_not_hide_the_report() -> None:
+    """Statuses are sorted by name: a sidecar may come first, and may never end."""
+    text = report().encode(12_288)
+    found = see(pod(running("a-proxy"), terminated(0, text), running("zz")))
+    assert found == Ended(report())
+
+
+def test_oom_names_the_limit_to_raise() -> None:
+    """A container killed for its memory leaves no report: say so, with the remedy."""
+    killed = pod(terminated(137, reason="OOMKilled"), phase="Failed")
+    for owner in (JOB, FAILED_JOB):
+        found = died(see(killed, owner))
+        assert found.reason == "OOMKilled"
+        assert "container pvc-backup-0 was OOMKilled (exit code 137)" in found.message
+        assert "spec.runtimeSettings.container.resources.limits.memory" in found.message
+        assert found.release_lock
+        assert not found.end_job
+
+
+def test_an_exit_without_a_report_shows_what_was_said() -> None:
+    """Exit code and termination message, or where to look for more."""
+    said = died(see(pod(terminated(2, "usage: runner"), phase="Failed"), FAILED_JOB))
+    assert (said.reason, said.message) == (
+        "PodFailed",
+        "container pvc-backup-0 exited with code 2: usage: runner",
+    )
+    mute = died(see(pod(terminated(2), phase="Failed"), FAILED_JOB))
+    assert "see kubectl logs stash-backup-nightly-1-0-x7k2p" in mute.message
+
+
+def test_a_failing_init_container_is_named() -> None:
+    """A third party's step that fails ends the session with its name, code and words."""
+    broken = pod(
+        waiting("PodInitializing"),
+        init=(terminated(3, "cannot dump", name="dump-0"), waiting("PodInitializing", name="b-1")),
+        phase="Failed",
+    )
+    found = died(see(broken, FAILED_JOB))
+    assert found.message == "container dump-0 exited with code 3: cannot dump"
+    assert found.release_lock
+
+
+def test_exit_0_without_a_report_is_no_success() -> None:
+    """Success is proven by a report: a container that says nothing has lost it."""
+    for text in ("", "all done", '{"schema":2}', '{"schema":1,"hosts":7}'):
+        found = died(see(pod(terminated(0, text), phase="Succeeded")))
+        assert found.reason == "ReportLost"
+        assert "container pvc-backup-0 ended without a usable report" in found.message
+
+
+def test_a_pod_that_the_kubelet_refused_has_its_words() -> None:
+    """OutOfcpu and its like leave no container: reason and message are the pod's own."""
+    refused = pod(phase="Failed", reason="OutOfcpu", message="Node didn't have enough cpu")
+    found = died(see(refused, FAILED_JOB))
+    assert (found.reason, found.message) == ("OutOfcpu", "Node didn't have enough cpu")
+    assert not found.release_lock, "no process of ours ran: there is no lock"
+
+
+def test_an_active_deadline_is_a_deadline() -> None:
+    """ActiveDeadlineSeconds of the pod or of the Job is told as such."""
+    expired = pod(terminated(137), phase="Failed", reason="DeadlineExceeded")
+    for found in (
+        died(see(expired)),
+        died(see(None, job(session(), conditions=job_failed("DeadlineExceeded")))),
+    ):
+        assert (found.reason, found.deadline) == ("DeadlineExceeded", True)
+
+
+EVICTED = pod(
+    terminated(137),
+    phase="Failed",
+    reason="Evicted",
+    message="low on memory",
+    conditions=(DISRUPTED,),
+)
+
+
+def test_a_disrupted_pod_is_replaced() -> None:
+    """The Job ignores disruptions: the session waits for the next pod, however old the Job is."""
+    assert see(EVICTED, OLD_JOB) == Waiting(60.0, REPLACED, replaced=True)
+    mid_way = pod(
+        terminated(130, report(failed_host("Interrupted")).encode(12_288)), conditions=(DISRUPTED,)
+    )
+    assert see(mid_way, OLD_JOB) == Waiting(60.0, REPLACED, replaced=True)
+
+
+def test_a_disrupted_pod_that_ended_well_counts() -> None:
+    """A pod that finished while it was being evicted is counted by its Job: so is its report."""
+    text = report().encode(12_288)
+    done = pod(terminated(0, text), phase="Succeeded", conditions=(DISRUPTED,))
+    assert see(done) == Ended(report())
+
+
+def test_a_disruption_that_the_job_counted_is_the_end() -> None:
+    """When the Job failed all the same, the session does too."""
+    assert died(see(EVICTED, FAILED_JOB)).reason == "Evicted"
+    assert died(see(EVICTED, None, job_gone=True)).reason == "Evicted"
+
+
+def test_the_successor_of_a_disrupted_pod_has_its_own_time() -> None:
+    """A replacement is late 10 min after its own start, not after the Job's."""
+    fresh = pod(waiting("ContainerCreating"), phase="Pending", age_s=30)
+    assert see(fresh, OLD_JOB, awaited_s=60) == Waiting(570.0)
+    assert see(None, OLD_JOB) == Waiting(30.0, REPLACED, replaced=True)
+    assert see(None, OLD_JOB, awaited_s=60) == Waiting(30.0)
+    assert see(EVICTED, OLD_JOB, awaited_s=60) == Waiting(600.0)
+
+
+def test_a_successor_that_never_comes_is_missed_in_the_end() -> None:
+    """Every wait has a deadline, also the one for a replacement."""
+    found = died(see(None, OLD_JOB, awaited_s=600))
+    assert (found.reason, found.end_job) == ("PodNotStarted", True)
+
+
+def test_a_deleted_job_is_the_end() -> None:
+    """A Job deleted by hand cannot report; that it is gone was read live."""
+    found = died(see(None, None, job_gone=True))
+    assert (found.reason, found.message) == (
+        "JobDeleted",
+        "its Job was deleted before it reported",
+    )
+
+
+def test_nothing_is_concluded_from_a_cache_that_may_lag() -> None:
+    """Without a live answer that it is gone, a missing Job is waited for."""
+    assert isinstance(see(None, None), Waiting)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        (job_complete(), "its pod was removed before its report could be read"),
+        (job_failed(), "its pod failed and was removed before its report could be read"),
+    ],
+)
+def test_a_pod_that_was_removed_took_its_report_along(conditions: list[Obj], said: str) -> None:
+    """A Job that ended, with its pod gone by a live read, has lost the report."""
+    found = died(see(None, job(session(), conditions=conditions), pods_gone=True))
+    assert (found.reason, found.message) == ("ReportLost", said)
+
+
+def test_a_complete_job_whose_pod_is_still_cached_as_running_waits_for_its_event() -> None:
+    """The caches of Jobs and pods are not ordered: the pod's own end comes with its report."""
+    assert see(pod(running()), job(session(), conditions=job_complete())) == Running()
+
+
+def test_texts_from_pods_are_cut() -> None:
+    """A third party's message cannot blow up the status."""
+    found = died(see(pod(terminated(1, "x" * 4000), phase="Failed")))
+    assert len(found.message) == 1024
