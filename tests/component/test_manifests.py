@@ -1,590 +1,244 @@
-"""The manifests on a real API server: installing, rights, pod security, uninstalling.
+"""Every manifest that we build, against a real API server: strictly validated, nothing stored."""
 
-The garbage collector, the Deployment's controllers and the aggregation of ClusterRoles are the real
-ones, too: a kube-controller-manager runs beside the API server.
-"""
-
-import ast
-import json
-import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
-from controller.api import resources
-from controller.api.backup import BackupConfigurationSpec
-from controller.api.model import parse_spec
-from controller.api.names import trigger_name
-from controller.api.objects import Obj, name_of, uid_of
+from controller.api.catalog import TaskSpec
+from controller.api.objects import Obj, name_of, namespace_of
 from controller.api.resources import (
-    BACKUP_CONFIGURATION,
-    BACKUP_SESSION,
-    CORE_EVENT,
     CRON_JOB,
-    EVENT,
     FUNCTION,
     JOB,
-    LEASE,
-    POD,
-    PVC,
-    REPOSITORY,
-    RESTORE_SESSION,
+    NAMESPACE,
     ROLE,
     ROLE_BINDING,
-    SECRET,
     SERVICE_ACCOUNT,
     TASK,
-    Resource,
 )
-from controller.build.child import child, owner_reference
+from controller.build.catalog import catalogue
 from controller.build.cronjob import trigger_cron_job
-from controller.build.installation import Installation
-from controller.build.rbac import TRIGGER_CLUSTER_ROLE, trigger_rbac
-from controller.kube.client import Client
-from controller.kube.config import connect
-from controller.kube.errors import Forbidden
-from tests.support import apiserver as support
+from controller.build.job import backup_job, job_rbac, restore_job, unlock_job
+from controller.build.order import JobOrder
+from controller.build.rbac import trigger_rbac
 from tests.support.apiserver import ApiServer
-
-ROOT = Path(__file__).resolve().parents[2]
-MANIFESTS = ROOT / "manifests"
-HOME = "drey"
-DEADLINE_S = 60.0
-CONTROLLERS = (
-    "clusterrole-aggregation-controller",
-    "deployment-controller",
-    "replicaset-controller",
-    "namespace-controller",
-    "garbage-collector-controller",
-)
-RULES_REVIEW = Resource(
-    "authorization.k8s.io",
-    "v1",
-    "SelfSubjectRulesReview",
-    "selfsubjectrulesreviews",
-    namespaced=False,
-)
-CLUSTER_ROLE = Resource(ROLE.group, "v1", "ClusterRole", "clusterroles", namespaced=False)
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one part of the code asks of one resource."""
-
-    who: str
-    resource: Resource
-    verbs: str
-    subresource: str = ""
-    name: str = ""
-
-    def rights(self) -> set[tuple[str, str, str, str]]:
-        """Return group, resource, verb and name, as `granted` does."""
-        plural = "/".join(filter(None, (self.resource.plural, self.subresource)))
-        return {(self.resource.group, plural, verb, self.name) for verb in self.verbs.split()}
-
-
-OWN = (REPOSITORY, BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION, FUNCTION, TASK)
-WITH_STATUS = (REPOSITORY, BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION)
-CHILDREN = (JOB, CRON_JOB, POD, SERVICE_ACCOUNT, ROLE_BINDING)
-
-# An Apply is `patch`, and `create` where the object may not exist; a CreateOnce is `create`, and
-# `get` when it exists already.
-EVERYWHERE = (
-    *(Need("app: informers; observe: live GETs", kind, "get list watch") for kind in OWN),
-    *(Need("app: informers; executor: whose child is it", kind, "get list watch")
-      for kind in CHILDREN),
-    *(Need("reconcile: SetStatus", kind, "update", "status") for kind in WITH_STATUS),
-    *(Need("build.child: blockOwnerDeletion", kind, "update", "finalizers")
-      for kind in (BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION)),
-    *(Need("reconcile: Finalizer of Stash's", kind, "patch")
-      for kind in (REPOSITORY, BACKUP_CONFIGURATION, RESTORE_SESSION)),
-    Need("reconcile.backup_end: annotations", REPOSITORY, "patch"),
-    Need("reconcile.backup_end: history", BACKUP_SESSION, "delete"),
-    Need("reconcile.catalog", FUNCTION, "create patch"),
-    Need("reconcile.catalog", TASK, "create patch"),
-    Need("reconcile sessions: CreateOnce, Delete", JOB, "create delete"),
-    Need("reconcile.backup_configuration", CRON_JOB, "create patch delete"),
-    Need("build.rbac: trigger_rbac, job_rbac", SERVICE_ACCOUNT, "create patch"),
-    Need("build.rbac: trigger_rbac, job_rbac", ROLE_BINDING, "create patch"),
-    Need("build.rbac: trigger_rbac", CLUSTER_ROLE, "bind", name=TRIGGER_CLUSTER_ROLE),
-    Need("build.rbac: job_rbac", ROLE, "create get"),
-    Need("observe.live: read_secret", SECRET, "get"),
-    Need("observe.live: read_pvc", PVC, "get"),
-    Need("observe.live: read_words", CORE_EVENT, "list"),
-    Need("engine.events", EVENT, "create"),
-)  # fmt: skip
-AT_HOME = (
-    Need("engine.election", LEASE, "create"),
-    Need("engine.election", LEASE, "get update", name="drey"),
-    Need("engine.election: leader label", POD, "patch"),
-)
-OF_TRIGGER = (
-    Need("runner.trigger", BACKUP_SESSION, "create"),
-    Need("runner.trigger", BACKUP_CONFIGURATION, "get"),
+from tests.support.orders import (
+    INSTALLATION,
+    TARGET,
+    backup_order,
+    functions,
+    parsed,
+    restore_order,
 )
 
+RESOURCES = {
+    resource.kind: resource
+    for resource in (CRON_JOB, FUNCTION, JOB, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, TASK)
+}
+DRY = "dryRun=All&fieldValidation=Strict"
+# everything that the published API offers for pods and containers and that a Job can have
+SETTINGS: dict[str, Any] = {
+    "container": {
+        "resources": {"limits": {"memory": "64Mi", "cpu": 1}},
+        "livenessProbe": {"exec": {"command": ["true"]}},
+        "readinessProbe": {"exec": {"command": ["true"]}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+        "securityContext": {"runAsUser": 0, "capabilities": {"add": ["DAC_READ_SEARCH"]}},
+        "nice": {"adjustment": 5},
+        "ionice": {"class": 2, "classData": 4},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+        "envFrom": [{"configMapRef": {"name": "proxy", "optional": True}}],
+    },
+    "pod": {
+        "podLabels": {"mine": "x"},
+        "podAnnotations": {"mine": "x"},
+        "nodeSelector": {"disk": "ssd"},
+        "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn"},
+        "securityContext": {"fsGroup": 65534, "seLinuxOptions": {"level": "s0"}},
+        "imagePullSecrets": [{"name": "pull"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}
+                    ]
+                }
+            }
+        },
+        "schedulerName": "default-scheduler",
+        "tolerations": [{"key": "backup", "operator": "Exists", "effect": "NoSchedule"}],
+        "readinessGates": [{"conditionType": "example.com/ready"}],
+        "enableServiceLinks": True,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"mine": "x"}},
+            }
+        ],
+    },
+}
+LOCAL = {
+    "storageSecretName": "s",
+    "local": {
+        "persistentVolumeClaim": {"claimName": "repo"},
+        "mountPath": "/safe",
+        "subPath": "a/b",
+    },
+}
+STEPS = {
+    "steps": [
+        {"name": "prepare"},
+        {"name": "pvc-backup", "params": [{"name": "targetVolume", "value": "v"}]},
+        {"name": "update-status"},
+    ],
+    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "${TARGET_NAME}"}}],
+}
+PREPARE = {
+    "image": "busybox:1.36",
+    "command": ["sh", "-c"],
+    "args": ["echo ${REPOSITORY_SECRET_NAME}"],
+    "workingDir": "/data",
+    "ports": [{"containerPort": 8080}],
+    "volumeMounts": [{"name": "v", "mountPath": "/data"}],
+    "runtimeSettings": {"resources": {"requests": {"cpu": "1m"}}},
+}
 
-def eventually(what: str, check: Callable[[], bool]) -> None:
-    """Wait for what another process brings about."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not check():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.1)
 
-
-@contextmanager
-def controller_manager(server: ApiServer) -> Iterator[None]:
-    """Run the controllers that make an installation work."""
-    argv = [
-        str(server.binaries / "kube-controller-manager"),
-        f"--kubeconfig={server.kubeconfig}",
-        f"--controllers={','.join(CONTROLLERS)}",
-        "--leader-elect=false",
-        "--secure-port=0",
-    ]
-    with (
-        (server.folder / "controller-manager.log").open("wb") as log,
-        subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv], stdout=log, stderr=subprocess.STDOUT
-        ) as child_process,
-    ):
-        try:
-            yield
-        finally:
-            child_process.kill()
-
-
-def install(server: ApiServer) -> None:
-    """Install as the kustomization's head says; a warning of the API server is an error."""
-    server.kubectl(
-        "apply", "--server-side", "--validate=strict", "--warnings-as-errors", "-k", str(MANIFESTS)
+def third_party() -> JobOrder:
+    """Return an order whose Task has a step of somebody else, who asks for the Secret."""
+    return backup_order(
+        task=parsed(TaskSpec, STEPS), functions=functions({"prepare": PREPARE}), node_name="n"
     )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ApiServer]:
-    """Run an API server of this module's own, with everything installed."""
-    with support.running() as running, controller_manager(running):
-        running.install_crds()
-        install(running)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: ApiServer) -> Client:
-    """Return the product's own client, with the token of the controller's ServiceAccount."""
-    return client_of(server, HOME, "drey")
-
-
-@pytest.fixture(scope="module")
-def admin(server: ApiServer) -> Client:
-    """Return a client that may do everything."""
-    return connect(str(server.kubeconfig), pool_size=4)
-
-
-@pytest.fixture(scope="module")
-def nobody(server: ApiServer, admin: Client) -> Client:
-    """Return a client that may do what every ServiceAccount may."""
-    admin.create(SERVICE_ACCOUNT, "default", {"metadata": {"name": "nobody"}})
-    return client_of(server, "default", "nobody")
-
-
-@pytest.fixture
-def namespace(server: ApiServer, request: pytest.FixtureRequest) -> str:
-    """Create a namespace of the test's own."""
-    name = str(request.node.name).replace("_", "-")[:63].strip("-")
-    assert server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
-    return name
-
-
-def client_of(server: ApiServer, namespace: str, account: str) -> Client:
-    """Return a client that is a ServiceAccount, by a token of the API server's own making."""
-    path = SERVICE_ACCOUNT.path(namespace, account, "token")
-    issued = server.request("POST", path, {"spec": {}})
-    assert issued.status == 201, issued.text
-    config = yaml.safe_load(server.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": issued.body["status"]["token"]}
-    file = server.folder / f"{namespace}-{account}.kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    return connect(str(file), pool_size=4)
-
-
-def rendered(folder: Path = MANIFESTS) -> list[dict[str, Any]]:
-    """Return the objects that kubectl would apply."""
-    argv = [str(support.bin_folder() / "kubectl"), "kustomize", str(folder)]
-    output = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    return list(yaml.safe_load_all(output))
-
-
-def deployment(folder: Path = MANIFESTS) -> dict[str, Any]:
-    """Return the rendered Deployment."""
-    return next(obj for obj in rendered(folder) if obj["kind"] == "Deployment")
-
-
-def container(name: str, folder: Path = MANIFESTS) -> dict[str, Any]:
-    """Return one container of the Deployment."""
-    containers = deployment(folder)["spec"]["template"]["spec"]["containers"]
-    return next(entry for entry in containers if entry["name"] == name)
-
-
-def granted(client: Client, namespace: str) -> set[tuple[str, str, str, str]]:
-    """Return all that a client may do in a namespace, in the API server's own words."""
-    status = client.create(RULES_REVIEW, "", {"spec": {"namespace": namespace}})["status"]
-    assert status["incomplete"] is False
-    return {
-        (group, resource, verb, name)
-        for rule in status["resourceRules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames") or [""]
-    }
-
-
-def is_allowed(server: ApiServer, user: str, namespace: str, verb: str, plural: str) -> bool:
-    """Ask the API server whether a user may do one thing in our group."""
-    resource, _, subresource = plural.partition("/")
-    attributes = {
-        "namespace": namespace,
-        "verb": verb,
-        "group": resources.STASH_GROUP,
-        "resource": resource,
-        "subresource": subresource,
-    }
-    body = {"spec": {"user": user, "resourceAttributes": attributes}}
-    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-    return bool(server.request("POST", path, body).body["status"]["allowed"])
-
-
-def rights(*needs: Need) -> set[tuple[str, str, str, str]]:
-    """Return the union of what is needed."""
-    return {right for need in needs for right in need.rights()}
-
-
-def configuration(admin: Client, namespace: str, name: str = "data") -> Obj:
-    """Create a BackupConfiguration as a user does."""
-    body = {
-        "apiVersion": BACKUP_CONFIGURATION.api_version,
-        "kind": BACKUP_CONFIGURATION.kind,
-        "metadata": {"name": name, "namespace": namespace, "finalizers": ["stash.appscode.com"]},
-        "spec": {
-            "schedule": "0 3 * * *",
-            "repository": {"name": "repo"},
-            "task": {"name": "pvc-backup"},
-            "target": {"ref": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "v"}},
-            "retentionPolicy": {"name": "keep", "keepLast": 3, "prune": True},
+def everything() -> JobOrder:
+    """Return an order with all runtime settings and a local backend."""
+    return backup_order(
+        spec={
+            "runtimeSettings": SETTINGS,
+            "timeOut": "1h",
+            "tempDir": {"medium": "Memory", "sizeLimit": "1Gi"},
+            "target": {**TARGET, "volumeMounts": [{"name": "x", "mountPath": "/a/b"}]},
         },
+        backend=LOCAL,
+        node_name="node-1",
+    )
+
+
+def long_names() -> JobOrder:
+    """Return an order of a session and a configuration with the longest possible names."""
+    name = "a.b-" * 63 + "c"
+    order = backup_order()
+    changes: dict[str, Any] = {}
+    for field in ("session", "invoker"):
+        found = getattr(order, field)
+        changes[field] = {**found, "metadata": {**found["metadata"], "name": name}}
+    return dataclasses.replace(order, **changes)
+
+
+def job(found: Obj | tuple[Any, ...]) -> Obj:
+    """Return a Job that must have been built."""
+    assert not isinstance(found, tuple), [str(problem) for problem in found]
+    return found
+
+
+def manifests() -> Iterator[tuple[str, Obj]]:
+    """Yield every kind of object that we build, with a name for the test."""
+    for item in catalogue(INSTALLATION):
+        yield f"{item['kind']}-{name_of(item)}", item
+    orders = {
+        "plain": backup_order(),
+        "third-party": third_party(),
+        "everything": everything(),
+        "long-names": long_names(),
     }
-    return admin.create(BACKUP_CONFIGURATION, namespace, body)
+    for name, order in orders.items():
+        yield f"backup-{name}", job(backup_job(order))
+        yield f"unlock-{name}", job(unlock_job(order))
+        spec = order.spec
+        yield f"cronjob-{name}", trigger_cron_job(order.invoker, spec, INSTALLATION)  # type: ignore[arg-type]  # a backup's
+        for item in trigger_rbac(order.invoker, spec):  # type: ignore[arg-type]  # as above
+            yield f"trigger-{item['kind']}-{name}", item
+        for _, item in job_rbac(order):
+            yield f"job-{item['kind']}-{name}", item
+    yield "restore-plain", job(restore_job(restore_order()))
+    everywhere = {"runtimeSettings": SETTINGS, "timeOut": "1h"}
+    yield "restore-everything", job(restore_job(restore_order(spec=everywhere, backend=LOCAL)))
+    yield "restore-unlock", job(unlock_job(restore_order()))
 
 
-def session(
-    owner: Obj, namespace: str, name: str, *, blocking: bool = False, owned: bool = True
-) -> Obj:
-    """Return a BackupSession of a configuration."""
-    reference = {**owner_reference(BACKUP_CONFIGURATION, owner), "blockOwnerDeletion": blocking}
-    return {
-        "apiVersion": BACKUP_SESSION.api_version,
-        "kind": BACKUP_SESSION.kind,
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "ownerReferences": [reference] if owned else [],
-        },
-        "spec": {"invoker": {"kind": BACKUP_CONFIGURATION.kind, "name": name_of(owner)}},
-    }
+MANIFESTS = dict(manifests())
 
 
-def bind_trigger(client: Client, owner: Obj) -> Obj:
-    """Apply what the reconciler of a BackupConfiguration applies; return the CronJob."""
-    spec = parse_spec(BackupConfigurationSpec, owner)
-    assert isinstance(spec, BackupConfigurationSpec)
-    for body in trigger_rbac(owner, spec):
-        client.apply(SERVICE_ACCOUNT if body["kind"] == "ServiceAccount" else ROLE_BINDING, body)
-    installation = Installation(image="drey.dev/drey:0.1.0", namespace=HOME)
-    return client.apply(CRON_JOB, trigger_cron_job(owner, spec, installation))
-
-
-# --- installing
-
-
-def test_second_install_changes_nothing(server: ApiServer) -> None:
-    """Applying both kustomizations again writes nothing: no object gets a new version."""
-
-    def versions() -> dict[str, str]:
-        items = [
-            server.kubectl("get", obj["kind"], obj["metadata"]["name"], "-n", HOME, "-o", "json")
-            for obj in rendered()
-        ]
-        loaded = [json.loads(item) for item in items]
-        return {
-            # others write a Deployment's status and a Namespace's conditions
-            f"{obj['kind']}/{obj['metadata']['name']}": str(
-                obj["metadata"].get("generation") or obj["metadata"]["resourceVersion"]
-            )
-            for obj in loaded
+@pytest.fixture(scope="module")
+def server(crds: ApiServer) -> ApiServer:
+    """Make the namespaces: one without rules, and one for each level of pod security."""
+    levels = {"demo": "privileged", "baseline": "baseline", "restricted": "restricted"}
+    for name, level in levels.items():
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels},
         }
-
-    before = versions()
-    assert len(before) == len(rendered()) > 10
-    server.install_crds()
-    install(server)
-    assert versions() == before
+        answer = crds.apply(NAMESPACE.path(name=name), body)
+        assert answer.status in (200, 201), answer.text
+    return crds
 
 
-def test_pods_are_admitted_to_their_restricted_namespace(server: ApiServer, admin: Client) -> None:
-    """The Deployment's pod passes the pod security standard, which refuses a privileged one."""
-    eventually("the Deployment's pod", lambda: bool(admin.list_page(POD, HOME)["items"]))
-    pod = dict(admin.list_page(POD, HOME)["items"][0])
-    spec = {**pod["spec"], "securityContext": {"runAsUser": 0}}
-    root = {"metadata": {"name": "root", "namespace": HOME}, "spec": spec}
-    refused = server.request("POST", POD.path(HOME) + "?dryRun=All", root)
-    assert refused.status == 403
-    assert 'violates PodSecurity "restricted' in refused.body["message"]
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifest_is_accepted_strictly(server: ApiServer, name: str) -> None:
+    """No field is unknown, doubled or of a wrong type, and admission and validation agree."""
+    body = MANIFESTS[name]
+    resource = RESOURCES[body["kind"]]
+    path = resource.path(namespace_of(body), name_of(body))
+    answer = server.apply(f"{path}?{DRY}", body)
+    assert answer.status == 201, answer.text
+    assert answer.warnings == ()
 
 
-def test_token_is_mounted_into_the_operator_alone() -> None:
-    """The Pushgateway, which anybody in the cluster can reach, holds no credentials of ours."""
-    spec = deployment()["spec"]["template"]["spec"]
-    assert spec["automountServiceAccountToken"] is False
-    mounts = {
-        entry["name"]: {mount["mountPath"] for mount in entry["volumeMounts"]}
-        for entry in spec["containers"]
-    }
-    assert mounts == {
-        "operator": {"/var/run/secrets/kubernetes.io/serviceaccount"},
-        "pushgateway": {"/data"},
-    }
-
-
-def test_jobs_run_the_image_that_a_user_chose(tmp_path: Path) -> None:
-    """`images:` in the kustomization changes the operator's image and that of its Jobs."""
-    folder = tmp_path / "manifests"
-    shutil.copytree(MANIFESTS, folder)
-    with (folder / "kustomization.yaml").open("a") as file:
-        file.write("images:\n- name: drey.dev/drey\n  newName: r.example/x/drey\n  newTag: t1\n")
-    operator = container("operator", folder)
-    assert operator["image"] == "r.example/x/drey:t1"
-    assert operator["env"][0] == {"name": "DREY_IMAGE", "value": "r.example/x/drey:t1"}
-
-
-def test_pushgateway_takes_its_arguments(server: ApiServer, tmp_path: Path) -> None:
-    """The real Pushgateway starts with the manifest's arguments, and keeps what was pushed."""
-    address = f"{server.address}:56789"
-    args = [
-        arg.replace("=:56789", f"={address}").replace("/data", str(tmp_path))
-        for arg in container("pushgateway")["args"]
-    ]
-    probes = [container("pushgateway")[probe]["httpGet"]["path"]
-              for probe in ("livenessProbe", "readinessProbe")]  # fmt: skip
-
-    def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def is_up(path: str) -> bool:
-        try:
-            return bool(get(path))
-        except urllib.error.URLError:
-            return False
-
-    program = str(server.binaries / "pushgateway")
-    for push in (True, False):
-        with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", program, *args]) as process:
-            try:
-                for path in probes:
-                    eventually(f"200 from {path}", partial(is_up, path))
-                if push:
-                    url = f"http://{address}/metrics/job/demo"
-                    urllib.request.urlopen(url, data=b"kept 1\n", timeout=5).close()
-                assert 'kept{instance="",job="demo"} 1' in get("/metrics")
-            finally:
-                process.terminate()
-
-
-# --- rights
+def pod(manifest: Obj, namespace: str) -> dict[str, Any]:
+    """Return the pod that a Job or CronJob would create in a namespace."""
+    spec = manifest["spec"]
+    template = spec.get("jobTemplate", manifest)["spec"]["template"]
+    metadata = {**template["metadata"], "name": "p", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
 @pytest.mark.parametrize(
-    ("place", "needs"),
-    [("default", EVERYWHERE), (HOME, (*EVERYWHERE, *AT_HOME))],
-    ids=["elsewhere", "at home"],
+    ("name", "level"),
+    [
+        ("backup-plain", "restricted"),
+        ("backup-third-party", "restricted"),
+        ("unlock-plain", "restricted"),
+        ("cronjob-plain", "restricted"),
+        ("restore-plain", "baseline"),
+        ("restore-unlock", "baseline"),
+    ],
 )
-def test_controller_may_do_what_its_code_does_and_no_more(
-    client: Client, nobody: Client, place: str, needs: tuple[Need, ...]
-) -> None:
-    """The rights of the ServiceAccount are exactly the table's: none is missing, none is idle."""
-    have, wanted = granted(client, place) - granted(nobody, place), rights(*needs)
-    assert have - wanted == set(), "no code needs these"
-    assert wanted - have == set(), "the code needs these"
+def test_pod_fits_the_pod_security_level(server: ApiServer, name: str, level: str) -> None:
+    """By default a backup runs in restricted namespaces, a restore in baseline ones (D19)."""
+    body = pod(MANIFESTS[name], level)
+    answer = server.request("POST", f"/api/v1/namespaces/{level}/pods?{DRY}", body)
+    assert answer.status == 201, answer.text
 
 
-def test_table_knows_every_resource_that_the_code_uses() -> None:
-    """A resource that a reconciler, observer or the engine begins to use needs a row."""
-    used = {
-        alias.name
-        for folder in ("reconcile", "observe", "engine", "build")
-        for path in (ROOT / "controller" / folder).glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module == "controller.api.resources"
-        for alias in node.names
-    }
-    used_resources = {
-        value for name in used if isinstance(value := getattr(resources, name), Resource)
-    }
-    assert used_resources <= {need.resource for need in (*EVERYWHERE, *AT_HOME)}
-    assert len(used_resources) > 10
+def test_a_restore_as_root_is_refused_where_pods_are_restricted(server: ApiServer) -> None:
+    """The level of the fixture's namespace is really enforced."""
+    body = pod(MANIFESTS["restore-plain"], "restricted")
+    answer = server.request("POST", f"/api/v1/namespaces/restricted/pods?{DRY}", body)
+    assert answer.status == 403
+    assert "violates PodSecurity" in answer.text
 
 
-def test_trigger_is_set_up_by_the_controller_and_can_do_its_work_alone(
-    server: ApiServer, client: Client, admin: Client, nobody: Client, namespace: str
-) -> None:
-    """ServiceAccount, binding and CronJob are applied, twice; the account may do two things."""
-    owner = configuration(admin, namespace)
-    bind_trigger(client, owner)
-    cron_job = bind_trigger(client, owner)
-    name = trigger_name("data")
-    trigger = client_of(server, namespace, name)
-    assert granted(trigger, namespace) - granted(nobody, namespace) == rights(*OF_TRIGGER)
-    assert granted(trigger, "default") == granted(nobody, "default")
-    trigger.create(BACKUP_SESSION, namespace, session(owner, namespace, "data-1"))
-    with pytest.raises(Forbidden, match="blockOwnerDeletion"):
-        trigger.create(
-            BACKUP_SESSION, namespace, session(owner, namespace, "data-2", blocking=True)
-        )
-    client.delete(CRON_JOB, namespace, name, uid=uid_of(cron_job))
-
-
-def test_controller_writes_what_its_plans_write(
-    client: Client, admin: Client, namespace: str
-) -> None:
-    """Status, finalizer, Job with an owner that it blocks, history: all pass as the account."""
-    owner = configuration(admin, namespace)
-    client.json_patch(
-        BACKUP_CONFIGURATION, namespace, "data", [{"op": "remove", "path": "/metadata/finalizers"}]
-    )
-    made = admin.create(BACKUP_SESSION, namespace, session(owner, namespace, "data-1"))
-    done = client.put_status(BACKUP_SESSION, {**made, "status": {"phase": "Running"}})
-    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
-    job = child(JOB, "stash-backup-data-1-0", (BACKUP_SESSION, done), labels={},
-                body={"spec": {"template": template}})  # fmt: skip
-    client.create(JOB, namespace, job)
-    client.delete(JOB, namespace, name_of(job))
-    client.delete(BACKUP_SESSION, namespace, "data-1", uid=uid_of(made))
-    regarding = {"apiVersion": BACKUP_SESSION.api_version, "kind": BACKUP_SESSION.kind,
-                 "namespace": namespace, "name": "data-1"}  # fmt: skip
-    event = {
-        "metadata": {"name": "data-1.1", "namespace": namespace},
-        "eventTime": "2026-01-02T03:04:05.000000Z",
-        "reportingController": "drey.dev/drey",
-        "reportingInstance": "drey-0",
-        "action": "Backup",
-        "reason": "HostBackupSucceeded",
-        "type": "Normal",
-        "note": "ok",
-        "regarding": regarding,
-    }
-    client.create(EVENT, namespace, event)
-
-
-def test_controller_grants_nothing_but_one_secret(
-    client: Client, admin: Client, namespace: str
-) -> None:
-    """A Role on a Secret can be made and bound; more than that cannot be given away."""
-    owner = (BACKUP_CONFIGURATION, configuration(admin, namespace))
-    group = ROLE.group
-    subjects = [{"kind": "ServiceAccount", "name": "x", "namespace": namespace}]
-
-    def role(name: str, **rule: list[str]) -> Obj:
-        return child(ROLE, name, owner, labels={}, body={"rules": [{"apiGroups": [""], **rule}]})
-
-    def binding(name: str, kind: str, to: str) -> Obj:
-        reference = {"apiGroup": group, "kind": kind, "name": to}
-        body = {"roleRef": reference, "subjects": subjects}
-        return child(ROLE_BINDING, name, owner, labels={}, body=body)
-
-    one = role("one", resources=["secrets"], resourceNames=["storage"], verbs=["get"])
-    client.create(ROLE, namespace, one)
-    client.create(ROLE_BINDING, namespace, binding("one", "Role", "one"))
-    for wrong in (
-        role("all", resources=["secrets"], verbs=["get", "list"]),
-        role("exec", resources=["pods/exec"], verbs=["create"]),
-    ):
-        with pytest.raises(Forbidden, match="attempting to grant RBAC permissions"):
-            client.create(ROLE, namespace, wrong)
-    with pytest.raises(Forbidden, match="attempting to grant RBAC permissions"):
-        client.create(ROLE_BINDING, namespace, binding("ca", "ClusterRole", "cluster-admin"))
-
-
-def test_leader_holds_one_lease_and_labels_its_pod(client: Client, admin: Client) -> None:
-    """The Lease `drey` can be made, read and renewed, no other one read; the label can be set."""
-    body = {"metadata": {"name": "drey", "namespace": HOME}, "spec": {"holderIdentity": "a"}}
-    client.create(LEASE, HOME, body)
-    seen = client.get(LEASE, HOME, "drey")
-    client.put(LEASE, {**seen, "spec": {"holderIdentity": "b"}})
-    with pytest.raises(Forbidden):
-        client.get(LEASE, HOME, "other")
-    eventually("the Deployment's pod", lambda: bool(admin.list_page(POD, HOME)["items"]))
-    pod = name_of(admin.list_page(POD, HOME)["items"][0])
-    client.merge_patch(POD, HOME, pod, {"metadata": {"labels": {"drey.dev/leader": "true"}}})
-    service = next(o for o in rendered() if o["metadata"]["name"] == "drey-pushgateway")
-    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
-    page = admin.list_page(POD, HOME, label_selector=selector)
-    assert [name_of(item) for item in page["items"]] == [pod]
-
-
-EDITORS_KINDS = ("repositories", "backupconfigurations", "backupsessions", "restoresessions")
-
-
-def test_users_rights_follow_their_rights_on_usual_objects(
-    server: ApiServer, namespace: str
-) -> None:
-    """`view` sees our kinds, `edit` and `admin` write them; status and catalogue stay closed."""
-    for role in ("view", "edit", "admin"):
-        server.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}",
-                       "-n", namespace)  # fmt: skip
-
-    def may(user: str, verb: str, plural: str) -> bool:
-        return is_allowed(server, user, namespace, verb, plural)
-
-    eventually("aggregated", lambda: may("view", "get", "repositories"))
-    eventually("aggregated", lambda: may("admin", "create", "repositories"))
-    for plural in EDITORS_KINDS:
-        for user, writes in (("view", False), ("edit", True), ("admin", True)):
-            assert all(may(user, verb, plural) for verb in ("get", "list", "watch"))
-            for verb in ("create", "update", "patch", "delete", "deletecollection"):
-                assert may(user, verb, plural) is writes, (user, verb, plural)
-            assert not may(user, "update", f"{plural}/status")
-    for plural in ("functions", "tasks"):
-        assert may("view", "get", plural)
-        assert not any(may("admin", verb, plural) for verb in ("create", "update", "delete"))
-    assert not may("stranger", "get", "repositories")
-
-
-# --- uninstalling
-
-
-def test_uninstall_leaves_definitions_and_users_objects() -> None:
-    """`kubectl delete -k manifests` removes all of Drey; what users wrote stays."""
-    with support.running() as server, controller_manager(server):
-        server.install_crds()
-        install(server)
-        admin = connect(str(server.kubeconfig), pool_size=2)
-        kept = configuration(admin, "default")
-        cluster_wide = "clusterroles,clusterrolebindings,namespaces"
-        selector = ("-l", "app.kubernetes.io/name=drey", "-o", "name")
-        assert len(server.kubectl("get", cluster_wide, *selector).split()) == 6
-        server.kubectl("delete", "-k", str(MANIFESTS), "--wait", f"--timeout={DEADLINE_S:.0f}s")
-        assert server.kubectl("get", cluster_wide, *selector) == ""
-        assert len(server.kubectl("get", "crd", *selector).split()) == len(OWN)
-        assert uid_of(admin.get(BACKUP_CONFIGURATION, "default", "data")) == uid_of(kept)
+def test_a_restore_as_another_user_fits_restricted(server: ApiServer) -> None:
+    """Whoever gives up the owners of files can restore in a restricted namespace (D19)."""
+    settings = {"pod": {"securityContext": {"runAsNonRoot": True}}}
+    order = restore_order(spec={"runtimeSettings": settings})
+    body = pod(job(restore_job(order)), "restricted")
+    answer = server.request("POST", f"/api/v1/namespaces/restricted/pods?{DRY}", body)
+    assert answer.status == 201, answer.text

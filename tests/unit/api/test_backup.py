@@ -1,0 +1,108 @@
+"""What is wrong with a BackupConfiguration beyond its schema."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.backup import (
+    BackupConfigurationSpec,
+    backup_configuration_problems,
+    host_of,
+    is_below,
+    mount_path_of,
+    paths_of,
+)
+from controller.api.model import parse_spec
+
+REF = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data"}
+
+
+def spec(**changes: Any) -> BackupConfigurationSpec:
+    """Return a spec without problems, changed."""
+    raw = {
+        "schedule": "*/5 * * * *",
+        "task": {"name": "pvc-backup"},
+        "repository": {"name": "repo"},
+        "target": {"ref": REF},
+        "retentionPolicy": {"name": "keep", "prune": True},
+        **changes,
+    }
+    found = parse_spec(BackupConfigurationSpec, {"spec": raw})
+    assert isinstance(found, BackupConfigurationSpec), found
+    return found
+
+
+def problems(**changes: Any) -> list[str]:
+    """Return the paths of the problems."""
+    found = backup_configuration_problems(spec(**changes), namespace="demo")
+    assert all(problem.message for problem in found)
+    return [problem.path for problem in found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "paths"),
+    [
+        ({}, []),
+        ({"repository": {"name": "repo", "namespace": "demo"}, "timeOut": "1h"}, []),
+        ({"repository": None}, ["spec.repository"]),
+        ({"task": {}}, ["spec.task.name"]),
+        ({"driver": "VolumeSnapshotter", "repository": None, "task": {}}, []),
+        ({"hooks": {"preBackup": {}}}, ["spec.hooks"]),
+        ({"interimVolumeTemplate": {"spec": {}}}, ["spec.interimVolumeTemplate"]),
+        ({"repository": {"name": "r", "namespace": "other"}}, ["spec.repository.namespace"]),
+        ({"target": None}, ["spec.target"]),
+        ({"target": {"ref": {}}}, ["spec.target.ref"]),
+        ({"target": {"ref": {**REF, "namespace": "other"}}}, ["spec.target.ref.namespace"]),
+        ({"target": {"ref": {**REF, "kind": "Deployment"}}}, ["spec.target.ref.kind"]),
+        (
+            {"target": {"ref": REF, "volumeMounts": [{"name": "x", "mountPath": "/etc/x"}]}},
+            ["spec.target.volumeMounts[0].mountPath"],
+        ),
+        (
+            {"target": {"ref": REF, "paths": ["/stash-data/a", "/source"]}},
+            ["spec.target.paths[1]"],
+        ),
+        ({"timeOut": "1 hour"}, ["spec.timeOut"]),
+        ({"timeOut": "-1h"}, ["spec.timeOut"]),
+        ({"retryConfig": {"delay": "0"}}, ["spec.retryConfig.delay"]),
+    ],
+)
+def test_problems(changes: dict[str, Any], paths: list[str]) -> None:
+    """Each mistake is found at its path, and a right spec has none."""
+    assert problems(**changes) == paths
+
+
+def test_defaults_of_a_target() -> None:
+    """Host, mount path and paths have Stash's defaults; paths follow the mount path."""
+    target = spec().target
+    assert target is not None
+    assert (host_of(""), host_of("db")) == ("host-0", "db")
+    assert mount_path_of(target.volume_mounts) == "/stash-data"
+    assert paths_of(target) == ("/stash-data",)
+    mounts = [{"name": "x", "mountPath": "/source"}]
+    moved = spec(target={"ref": REF, "volumeMounts": mounts}).target
+    assert moved is not None
+    assert paths_of(moved) == ("/source",)
+
+
+def test_history_limit() -> None:
+    """One ended session is kept by default, and 0 is a wish."""
+    assert spec().history_limit == 1
+    assert spec(backupHistoryLimit=0).history_limit == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "wanted"),
+    [
+        ("/a", "/a", True),
+        ("/a/", "/a", True),
+        ("/a/b", "/a", True),
+        ("/ab", "/a", False),
+        ("/a/../b", "/a", False),
+        ("a/b", "/a", False),
+        ("/", "/a", False),
+    ],
+)
+def test_is_below(path: str, folder: str, wanted: bool) -> None:  # noqa: FBT001 - a column
+    """Whole names count, and nothing escapes by `..`."""
+    assert is_below(path, folder) is wanted

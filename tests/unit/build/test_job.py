@@ -1,0 +1,443 @@
+"""The Jobs of a session, as literal manifests where their shape is the contract."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from controller.api.catalog import TaskSpec
+from controller.api.job_input import JobInput
+from controller.api.objects import Obj
+from controller.build.job import backup_job, restore_job, unlock_job
+from controller.build.order import JobOrder
+from tests.support.orders import TARGET, backup_order, functions, obj, parsed, restore_order
+
+LABELS = {
+    "app.kubernetes.io/component": "stash-backup",
+    "app.kubernetes.io/managed-by": "stash.appscode.com",
+    "drey.dev/created-by": "drey",
+    "stash.appscode.com/invoker-type": "BackupConfiguration",
+    "stash.appscode.com/invoker-name": "nightly",
+}
+RESTORE_LABELS = LABELS | {
+    "app.kubernetes.io/component": "stash-restore",
+    "stash.appscode.com/invoker-type": "RestoreSession",
+    "stash.appscode.com/invoker-name": "bring-back",
+}
+POLICY = {
+    "backoffLimit": 0,
+    "podReplacementPolicy": "Failed",
+    "podFailurePolicy": {
+        "rules": [
+            {
+                "action": "Ignore",
+                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+            }
+        ]
+    },
+}
+MESH_LABELS = {"sidecar.istio.io/inject": "false", "kuma.io/sidecar-injection": "disabled"}
+ANNOTATIONS = {
+    "sidecar.istio.io/inject": "false",
+    "linkerd.io/inject": "disabled",
+    "kuma.io/sidecar-injection": "disabled",
+    "consul.hashicorp.com/connect-inject": "false",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+CLOSED = {
+    "restartPolicy": "Never",
+    "terminationGracePeriodSeconds": 120,
+    "enableServiceLinks": False,
+    "automountServiceAccountToken": False,
+}
+OURS: dict[str, Any] = {
+    "image": "registry.example/drey:1.2.3",
+    "imagePullPolicy": "IfNotPresent",
+    "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+    "terminationMessagePolicy": "File",
+}
+HARD: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+SECRET_MOUNT = {"name": "drey-secret", "mountPath": "/drey/secret", "readOnly": True}
+SCRATCH_MOUNT = {"name": "stash-tmp-dir", "mountPath": "/stash-tmp"}
+SOURCE = {"name": "stash-volume", "persistentVolumeClaim": {"claimName": "data"}}
+SECRET = {"name": "drey-secret", "secret": {"secretName": "s3-secret", "defaultMode": 0o444}}
+SCRATCH: dict[str, Any] = {"name": "stash-tmp-dir", "emptyDir": {}}
+
+
+def built(found: Obj | tuple[Any, ...]) -> dict[str, Any]:
+    """Return a Job as the API server gets it, without the hash."""
+    assert not isinstance(found, tuple), found
+    job: dict[str, Any] = json.loads(json.dumps(found))
+    assert len(job["metadata"].pop("annotations")["drey.dev/spec-hash"]) == 16
+    return job
+
+
+def take_input(container: dict[str, Any]) -> JobInput:
+    """Take DREY_INPUT out of a container and return it; it must be the last variable."""
+    assert container["env"][-1]["name"] == "DREY_INPUT"
+    variable = container["env"].pop()
+    if not container["env"]:
+        del container["env"]
+    return JobInput.decode(variable["value"])
+
+
+def owner(kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the only owner reference of a Job."""
+    return [
+        {
+            "apiVersion": "stash.appscode.com/v1beta1",
+            "kind": kind,
+            "name": name,
+            "uid": f"uid-of-{name}",
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+def test_backup_job() -> None:
+    """The Job of one PVC: one container of ours, read-only source, no token, no root."""
+    job = built(backup_job(backup_order(spec={"timeOut": "30m"})))
+    found = take_input(job["spec"]["template"]["spec"]["containers"][0])
+    assert (found.session_name, found.report_bytes) == ("nightly-1700000000", 4096)
+    assert found.backup is not None
+    assert found.backup.retention is not None
+    assert job == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "stash-backup-nightly-1700000000-0",
+            "namespace": "demo",
+            "labels": LABELS,
+            "ownerReferences": owner("BackupSession", "nightly-1700000000"),
+        },
+        "spec": {
+            **POLICY,
+            "activeDeadlineSeconds": 2700,
+            "template": {
+                "metadata": {"labels": LABELS | MESH_LABELS, "annotations": ANNOTATIONS},
+                "spec": {
+                    **CLOSED,
+                    "hostname": "stash-backup-nightly-1700000000-0-85d784f6d5de4a56",
+                    "securityContext": {
+                        "runAsUser": 65535,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [
+                        {
+                            **OURS,
+                            "name": "pvc-backup-0",
+                            "args": ["backup", "--output-dir="],
+                            "volumeMounts": [
+                                {
+                                    "name": "stash-volume",
+                                    "mountPath": "/stash-data",
+                                    "readOnly": True,
+                                },
+                                SECRET_MOUNT,
+                                SCRATCH_MOUNT,
+                            ],
+                            "securityContext": {**HARD, "runAsNonRoot": True},
+                        }
+                    ],
+                    "volumes": [SOURCE, SCRATCH, SECRET],
+                },
+            },
+        },
+    }
+
+
+def test_restore_job() -> None:
+    """The Job of a restore: root with four capabilities, the volume below an emptyDir (D4)."""
+    job = built(restore_job(restore_order()))
+    found = take_input(job["spec"]["template"]["spec"]["containers"][0])
+    assert found.restore is not None
+    assert found.restore.mount_path == "/stash-data"
+    assert job == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "stash-restore-bring-back-0",
+            "namespace": "demo",
+            "labels": RESTORE_LABELS,
+            "ownerReferences": owner("RestoreSession", "bring-back"),
+        },
+        "spec": {
+            **POLICY,
+            "template": {
+                "metadata": {"labels": RESTORE_LABELS | MESH_LABELS, "annotations": ANNOTATIONS},
+                "spec": {
+                    **CLOSED,
+                    "hostname": "stash-restore-bring-back-0-baad6836fa7b01c7",
+                    "securityContext": {
+                        "runAsUser": 0,
+                        "runAsGroup": 0,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [
+                        {
+                            **OURS,
+                            "name": "pvc-restore-0",
+                            "args": ["restore", "--output-dir="],
+                            "volumeMounts": [
+                                {"name": "stash-volume", "mountPath": "/drey/restore/stash-data"},
+                                SECRET_MOUNT,
+                                {"name": "drey-restore", "mountPath": "/drey/restore"},
+                                SCRATCH_MOUNT,
+                            ],
+                            "securityContext": {
+                                **HARD,
+                                "capabilities": {
+                                    "drop": ["ALL"],
+                                    "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"],
+                                },
+                            },
+                        }
+                    ],
+                    "volumes": [SOURCE, SCRATCH, SECRET, {"name": "drey-restore", "emptyDir": {}}],
+                },
+            },
+        },
+    }
+
+
+def third_party_order(**changes: Any) -> JobOrder:
+    """Return the order of a Task of three steps: prepare, back up, report."""
+    output = [{"name": "outputDir", "value": "/stash-tmp/output"}]
+    volume = [{"name": "targetVolume", "value": "source"}]
+    task = {
+        "steps": [
+            {"name": "prepare", "params": volume},
+            {"name": "pvc-backup", "params": [*volume, *output]},
+            {"name": "update-status", "params": output},
+        ],
+        "volumes": [{"name": "source", "persistentVolumeClaim": {"claimName": "${TARGET_NAME}"}}],
+    }
+    prepare = {
+        "image": "busybox:1.36",
+        "command": ["sh", "-c"],
+        "args": ['touch "$1/ready-${BACKUP_SESSION}"; echo $${HOME} $(date)', "sh", "/data"],
+        "workingDir": "/data",
+        "volumeMounts": [{"name": "${targetVolume}", "mountPath": "/data"}],
+        "runtimeSettings": {"env": [{"name": "WHO", "value": "${INVOKER_NAME}"}]},
+    }
+    return backup_order(
+        spec={
+            "task": {"name": "mine"},
+            "runtimeSettings": {
+                "container": {
+                    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+                    "nice": {"adjustment": 5},
+                    "ionice": {"class": 2, "classData": 4},
+                    "resources": {"requests": {"cpu": "1"}},
+                    "livenessProbe": {"exec": {"command": ["true"]}},
+                }
+            },
+            **changes,
+        },
+        task=parsed(TaskSpec, task),
+        functions=functions({"prepare": prepare}),
+        verify=True,
+    )
+
+
+def test_third_party_task_of_three_steps() -> None:
+    """Somebody else's image runs first; it gets neither Secret nor input, ours get both (D26)."""
+    pod = built(backup_job(third_party_order()))["spec"]["template"]["spec"]
+    prepare, backup = pod["initContainers"]
+    (update,) = pod["containers"]
+    proxy = {"name": "HTTPS_PROXY", "value": "http://proxy"}
+    resources = {"requests": {"cpu": "1", "memory": "128Mi"}}
+    assert prepare == {
+        "name": "prepare-0",
+        "image": "busybox:1.36",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c"],
+        "args": ['touch "$1/ready-nightly-1700000000"; echo $${HOME} $(date)', "sh", "/data"],
+        "workingDir": "/data",
+        "volumeMounts": [{"name": "source", "mountPath": "/data"}, SCRATCH_MOUNT],
+        "env": [
+            {"name": "WHO", "value": "nightly"},
+            proxy,
+            {"name": "NICE_ADJUSTMENT", "value": "5"},
+            {"name": "IONICE_CLASS", "value": "2"},
+            {"name": "IONICE_CLASS_DATA", "value": "4"},
+        ],
+        "resources": resources,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    first, second = take_input(backup), take_input(update)
+    ours = {
+        **OURS,
+        "env": [proxy],
+        "resources": resources,
+        "securityContext": {**HARD, "runAsNonRoot": True},
+    }
+    assert backup == {
+        **ours,
+        "name": "pvc-backup-1",
+        "args": ["backup", "--output-dir=/stash-tmp/output"],
+        "volumeMounts": [
+            {"name": "source", "mountPath": "/stash-data", "readOnly": True},
+            SECRET_MOUNT,
+            SCRATCH_MOUNT,
+        ],
+    }
+    assert update == {
+        **ours,
+        "name": "update-status-2",
+        "args": ["update-status", "--output-dir=/stash-tmp/output"],
+        "volumeMounts": [SECRET_MOUNT, SCRATCH_MOUNT],
+        "livenessProbe": {"exec": {"command": ["true"]}},
+    }
+    assert first.backup is not None
+    assert second.backup is not None
+    assert (first.backup.retention, first.backup.verify) == (None, False)
+    assert second.backup.retention is not None
+    assert second.backup.verify
+    assert (first.nice, first.ionice_class, first.ionice_level) == (5, 2, 4)
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_local_backend_is_mounted_into_ours_only() -> None:
+    """A volume that holds the repository is mounted with its subPath, and not for others."""
+    local = {"nfs": {"server": "n", "path": "/x"}, "mountPath": "/safe", "subPath": "a"}
+    order = dataclasses.replace(
+        third_party_order(),
+        repository_spec=backup_order(
+            backend={"storageSecretName": "s", "local": local}
+        ).repository_spec,
+    )
+    pod = built(backup_job(order))["spec"]["template"]["spec"]
+    mount = {"name": "stash-local", "mountPath": "/safe", "subPath": "a"}
+    containers = [*pod["initContainers"], *pod["containers"]]
+    assert [mount in container["volumeMounts"] for container in containers] == [False, True, True]
+    assert {"name": "stash-local", "nfs": {"server": "n", "path": "/x"}} in pod["volumes"]
+
+
+@pytest.mark.parametrize("mount_path", ["/stash-data", "/stash-data/repo", "/stash-data/"])
+def test_a_repository_inside_its_own_source_is_refused(mount_path: str) -> None:
+    """A backup must not contain the repository that it goes to."""
+    local = {"hostPath": {"path": "/x"}, "mountPath": mount_path}
+    found = backup_job(backup_order(backend={"storageSecretName": "s", "local": local}))
+    assert isinstance(found, tuple)
+    (problem,) = found
+    assert problem.path == "Repository demo/repo spec.backend.local.mountPath"
+    assert "/stash-data, where the target is mounted: choose another" in problem.message
+
+
+def test_a_task_volume_with_our_name_is_refused() -> None:
+    """A Task cannot put its own volume in the place of the storage Secret."""
+    task = {"steps": [{"name": "update-status"}], "volumes": [{"name": "drey-secret"}]}
+    order = backup_order(spec={"task": {"name": "mine"}}, task=parsed(TaskSpec, task))
+    found = backup_job(order)
+    assert isinstance(found, tuple)
+    assert [str(problem) for problem in found] == [
+        (
+            "Task mine spec.volumes[0].name: drey-secret is a volume of the operator: "
+            "choose another name"
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", ["DREY_INPUT", "LD_PRELOAD"])
+def test_environment_that_would_change_our_programs_is_refused(name: str) -> None:
+    """Neither the input nor the loader can be changed by the user's environment."""
+    settings = {"container": {"env": [{"name": "FINE"}, {"name": name, "value": "x"}]}}
+    order = backup_order(spec={"runtimeSettings": settings})
+    for found in (backup_job(order), unlock_job(order)):
+        assert isinstance(found, tuple)
+        (problem,) = found
+        assert problem.path == (
+            "BackupConfiguration demo/nightly spec.runtimeSettings.container.env[1].name"
+        )
+        assert name in problem.message
+
+
+def test_problems_of_the_task_reach_the_caller() -> None:
+    """A Task that cannot be resolved gives no Job."""
+    assert isinstance(backup_job(backup_order(functions={})), tuple)
+    assert isinstance(restore_job(restore_order(functions={})), tuple)
+
+
+def test_temp_dir() -> None:
+    """The scratch volume takes medium and size from tempDir."""
+    order = backup_order(spec={"tempDir": {"medium": "Memory", "sizeLimit": "1Gi"}})
+    volumes = built(backup_job(order))["spec"]["template"]["spec"]["volumes"]
+    assert {
+        "name": "stash-tmp-dir",
+        "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"},
+    } in volumes
+
+
+def test_own_mount_path() -> None:
+    """The volume is mounted where the user says, in snapshots and below the restore root."""
+    target = {**TARGET, "volumeMounts": [{"name": "x", "mountPath": "/source/data"}]}
+    backup = built(backup_job(backup_order(spec={"target": target})))
+    restore = built(restore_job(restore_order(spec={"target": target})))
+    paths = [
+        job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"]
+        for job in (backup, restore)
+    ]
+    assert paths == ["/source/data", "/drey/restore/source/data"]
+
+
+def test_node_of_a_volume_in_use() -> None:
+    """A claim that one node holds is mounted there (D18)."""
+    pod = built(backup_job(backup_order(node_name="node-1")))["spec"]["template"]["spec"]
+    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["node-1"]
+
+
+def test_unlock_job() -> None:
+    """The lock of a dead pod is removed by a pod with its host name, and with nothing else (D8)."""
+    job = built(unlock_job(backup_order()))
+    pod = job["spec"]["template"]["spec"]
+    dead = built(backup_job(backup_order()))["spec"]["template"]["spec"]
+    assert job["metadata"]["name"] == "stash-unlock-backup-nightly-1700000000-0"
+    assert job["spec"]["activeDeadlineSeconds"] == 600
+    assert pod["hostname"] == dead["hostname"]
+    (container,) = pod["containers"]
+    found = take_input(container)
+    assert (found.backup, found.restore) == (None, None)
+    assert container == {
+        **OURS,
+        "name": "unlock",
+        "args": ["unlock"],
+        "volumeMounts": [SECRET_MOUNT, SCRATCH_MOUNT],
+        "securityContext": {**HARD, "runAsNonRoot": True},
+    }
+    assert pod["volumes"] == [SCRATCH, SECRET]
+
+
+def test_unlock_job_of_a_named_pod() -> None:
+    """The caller may name the host that it read from the dead pod."""
+    job = built(unlock_job(restore_order(), hostname="dead"))
+    assert job["metadata"]["name"] == "stash-unlock-restore-bring-back-0"
+    assert job["spec"]["template"]["spec"]["hostname"] == "dead"
+
+
+def test_no_two_pods_share_a_host_name() -> None:
+    """Namesakes in other namespaces and clusters differ by their uid (D8)."""
+    other = backup_order(session=obj("BackupSession", "nightly-1700000000", uid="another"))
+    names = {
+        built(backup_job(order))["spec"]["template"]["spec"]["hostname"]
+        for order in (backup_order(), other)
+    }
+    assert len(names) == 2
+
+
+def test_equal_orders_give_equal_jobs() -> None:
+    """Acting twice on a stale view gives the same Job."""
+    assert backup_job(third_party_order()) == backup_job(third_party_order())

@@ -1,0 +1,188 @@
+"""From a Task and its Functions to steps."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.catalog import TaskSpec
+from controller.build.order import JobOrder
+from controller.build.task import ResolvedTask, has_third_party, resolve, uses_secret_name
+from tests.support.orders import INSTALLATION, backup_order, functions, parsed, restore_order
+
+SHELL = {
+    "image": "busybox:1.36",
+    "command": ["sh", "-c"],
+    "args": ["echo ${WHAT:=nothing} > ${outputDir}/x"],
+}
+
+
+def third_party(step: dict[str, Any] | None = None, **function: Any) -> JobOrder:
+    """Return an order whose Task runs a shell, then our update-status."""
+    task = {
+        "steps": [
+            {"name": "shell", "params": [{"name": "outputDir", "value": "/stash-tmp/o"}]}
+            | (step or {}),
+            {"name": "update-status", "params": [{"name": "outputDir", "value": "/stash-tmp/o"}]},
+        ],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "${TARGET_NAME}"}}],
+    }
+    return backup_order(
+        spec={"task": {"name": "mine"}},
+        task=parsed(TaskSpec, task),
+        functions=functions({"shell": {**SHELL, **function}}),
+    )
+
+
+def resolved(order: JobOrder) -> ResolvedTask:
+    """Return the resolved Task of an order without mistakes."""
+    found = resolve(order)
+    assert isinstance(found, ResolvedTask), found
+    return found
+
+
+def problems(order: JobOrder) -> list[str]:
+    """Return the problems of an order as text."""
+    found = resolve(order)
+    assert isinstance(found, tuple)
+    return [str(problem) for problem in found]
+
+
+def test_steps_keep_their_order_and_know_whose_they_are() -> None:
+    """A step is ours by its image; params and Task volumes are expanded."""
+    task = resolved(third_party())
+    assert [(step.container, step.own) for step in task.steps] == [
+        ("shell-0", False),
+        ("update-status-1", True),
+    ]
+    assert task.steps[0].args == ("echo nothing > /stash-tmp/o/x",)
+    assert task.steps[1].args == ("update-status", "--output-dir=/stash-tmp/o")
+    assert task.volumes == ({"name": "v", "persistentVolumeClaim": {"claimName": "data"}},)
+
+
+def test_our_image_with_another_command_is_not_ours() -> None:
+    """Only our entrypoint may see the storage Secret, not whatever a command starts (D26)."""
+    task = resolved(third_party(image=INSTALLATION.image))
+    assert [step.own for step in task.steps] == [False, True]
+
+
+def test_our_image_may_come_from_a_param_or_variables() -> None:
+    """The image counts after expansion."""
+    image = "${STASH_DOCKER_REGISTRY}/${STASH_DOCKER_IMAGE}:${STASH_IMAGE_TAG}"
+    task = resolved(third_party(image=image, command=[], args=["update-status"]))
+    assert [step.own for step in task.steps] == [True, True]
+
+
+def test_addon_image_is_the_functions_own_image() -> None:
+    """ADDON_IMAGE is set for each Function, last of all."""
+    task = resolved(third_party(image="${IMG:=busybox:1}", args=["${ADDON_IMAGE}"]))
+    assert task.steps[0].image == "busybox:1"
+    assert task.steps[0].args == ("busybox:1",)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    """Unknown Function, missing variable and forbidden param come with object, path and fix."""
+    task = {
+        "steps": [{"name": "gone"}, {"name": "shell"}, {"name": "update-status"}],
+        "volumes": [{"name": "${VOLUME}"}],
+    }
+    params = [{"name": "NAMESPACE", "value": "kube-system"}]
+    order = backup_order(
+        spec={"task": {"name": "mine", "params": params}},
+        task=parsed(TaskSpec, task),
+        functions=functions({"shell": SHELL}),
+    )
+    assert problems(order) == [
+        (
+            "BackupConfiguration demo/nightly spec.task.params[0].name: NAMESPACE is set by the "
+            "operator and cannot be overridden: remove the param"
+        ),
+        (
+            "Task mine spec.volumes[0].name: variable VOLUME has neither a value nor a default: "
+            "add a param VOLUME to the Task, or write ${VOLUME:=default}"
+        ),
+        "Task mine spec.steps[0].name: Function gone does not exist: create it, or name another",
+        (
+            "Function shell spec.args[0]: variable outputDir has neither a value nor a default: "
+            "add a param outputDir to the Task, or write ${outputDir:=default}"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "Task mine spec.steps: name at least one Function"),
+        (
+            [{"name": "update-status"}, {"name": "noop"}],
+            (
+                "Task mine spec.steps[1].name: the last step must report the outcome: end with "
+                "Function update-status, or one of image registry.example/drey:1.2.3 without a "
+                "command"
+            ),
+        ),
+        (
+            [{"name": "noop"}] * 10 + [{"name": "update-status"}],
+            "Task mine spec.steps: at most 10 steps: their reports share 12 KiB",
+        ),
+        ([{"name": "blank"}], "Function blank spec.image: name the image"),
+    ],
+)
+def test_a_task_that_could_never_report(steps: list[dict[str, Any]], message: str) -> None:
+    """A Task whose end nobody would hear of is refused before it runs."""
+    order = backup_order(
+        spec={"task": {"name": "mine"}},
+        task=parsed(TaskSpec, {"steps": steps}),
+        functions=functions({"noop": {"image": "busybox"}, "blank": {}}),
+    )
+    assert problems(order) == [message]
+
+
+@pytest.mark.parametrize("mount_path", ["/elsewhere", "/stash-data/below"])
+def test_a_backup_beside_the_target_is_refused(mount_path: str) -> None:
+    """A backup of an empty folder of the image must not pass for one of the volume."""
+    function = {
+        "image": INSTALLATION.image,
+        "args": ["backup"],
+        "volumeMounts": [{"name": "v", "mountPath": mount_path}],
+    }
+    task = parsed(TaskSpec, {"steps": [{"name": "mine"}]})
+    order = backup_order(task=task, functions=functions({"mine": function}))
+    assert problems(order) == [
+        "Function mine spec.volumeMounts: mount the target's volume at ${TARGET_MOUNT_PATH}"
+    ]
+
+
+def test_a_restore_beside_the_target_is_refused() -> None:
+    """A Function that mounts as Stash's did would restore into a folder that dies with the pod."""
+    function = {
+        "image": INSTALLATION.image,
+        "args": ["restore"],
+        "volumeMounts": [{"name": "v", "mountPath": "${TARGET_MOUNT_PATH}"}],
+    }
+    task = parsed(TaskSpec, {"steps": [{"name": "mine"}]})
+    order = restore_order(task=task, functions=functions({"mine": function}))
+    assert problems(order) == [
+        (
+            "Function mine spec.volumeMounts: mount the target's volume at "
+            "/drey/restore${TARGET_MOUNT_PATH}"
+        )
+    ]
+
+
+def test_who_asks_for_the_secret() -> None:
+    """Only a Function of a third party that names the Secret's variable needs the API (D26)."""
+    assert not uses_secret_name(backup_order())
+    assert not has_third_party(backup_order())
+    assert has_third_party(third_party())
+    assert not uses_secret_name(third_party())
+    assert uses_secret_name(third_party(args=["--secret=${REPOSITORY_SECRET_NAME:=}"]))
+    environment = {"env": [{"name": "S", "value": "${REPOSITORY_SECRET_NAME}"}]}
+    assert uses_secret_name(third_party(args=[], runtimeSettings=environment))
+    own: dict[str, Any] = {
+        "image": INSTALLATION.image,
+        "command": [],
+        "args": ["x", "${REPOSITORY_SECRET_NAME}"],
+    }
+    assert not uses_secret_name(third_party(**own))
+    assert not uses_secret_name(third_party(args=["${MISSING}"]))
+    assert not has_third_party(third_party(args=["${MISSING}"]))
