@@ -14,9 +14,11 @@ from typing import Any, TextIO
 import structlog
 
 MASK = "***"
-_SECRET_KEY = re.compile(r"password|secret|token|credential|access_?key|authorization", re.I)
-_NAMES_A_SECRET = re.compile(r"(_name|_names|_ref|_found|_key)$", re.I)
-_USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.I)
+_SECRET_KEY = re.compile(
+    r"password|secret|token|credential|access_?key|authorization", re.IGNORECASE
+)
+_NAMES_A_SECRET = re.compile(r"(_name|_names|_ref|_found)$", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
 
 
 def set_up_log(level: str = "info", *, stream: TextIO | None = None) -> None:
@@ -30,14 +32,14 @@ def set_up_log(level: str = "info", *, stream: TextIO | None = None) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
         redact,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer()
-        if out.isatty()
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+    renderer: Any
+    if out.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    else:
+        shared.insert(-1, structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

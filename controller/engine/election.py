@@ -26,7 +26,7 @@ from controller.api.resources import LEASE
 from controller.engine.clock import Clock
 from controller.engine.events import micro_time
 from controller.engine.metrics import Metrics
-from controller.kube.client import KubeClient, find
+from controller.kube.client import KubeClient
 from controller.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 
 log = structlog.get_logger()
@@ -85,6 +85,7 @@ class Election:
         self._seen: Obj | None = None
         self._seen_at = clock.monotonic()
         self._renewed_at = float("-inf")
+        self._failing = False
         if metrics:
             metrics.leading.labels(name).set(0)
 
@@ -130,9 +131,13 @@ class Election:
         try:
             holds = self._acquire_or_renew()
         except KubeError as err:
-            log.warning("lease_request_failed", error_kind=type(err).__name__, error=str(err))
+            # once per outage: a follower would say it every second
+            write = log.debug if self._failing else log.warning
+            write("lease_request_failed", error_kind=type(err).__name__, error=str(err))
+            self._failing = True
             self.check()
             return
+        self._failing = False
         if holds:
             self._renewed_at = started
             if not self.leading.is_set():
@@ -148,8 +153,11 @@ class Election:
                 return self._write(self._seen)
             except (Conflict, NotFound):
                 pass  # somebody wrote it, or deleted it: look
-        lease = find(self._client, LEASE, self._namespace, self._name)
-        if lease is None:
+        try:
+            lease = self._client.get(
+                LEASE, self._namespace, self._name, timeout_s=self._timing.request_s
+            )
+        except NotFound:
             return self._create()
         self._observe(lease)
         holder = self._holder(lease)

@@ -154,7 +154,10 @@ class Recorder:
                 return
 
     def _send(self, body: Obj, at: datetime) -> None:
-        """Create the Event, or raise the count of the one that is there."""
+        """Create the Event, or raise the count of the one that is there.
+
+        Nothing but the series of an Event may change: the text of combined ones is the first's.
+        """
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         count = self._counts.get((namespace, name))
         if count is None:
@@ -168,12 +171,9 @@ class Recorder:
                 self._remember_count(namespace, name, 1)
                 return
         series = {"count": count + 1, "lastObservedTime": micro_time(at)}
-        patch: dict[str, Any] = {"series": series}
-        if body["note"].startswith(COMBINED):
-            patch["note"] = body["note"]
         try:
             self._count_write("patch")
-            self._client.merge_patch(EVENT, namespace, name, patch)
+            self._client.merge_patch(EVENT, namespace, name, {"series": series})
         except NotFound:  # Events live for an hour
             self._count_write("create")
             self._client.create(EVENT, namespace, body)
@@ -191,7 +191,7 @@ class Recorder:
     def _body(self, note: Note, at: datetime) -> Obj:
         text, identity = self._aggregated(note)
         ref = note.regarding
-        digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+        digest = hashlib.sha256("\0".join(identity).encode(errors="replace")).hexdigest()[:16]
         regarding = {
             "apiVersion": ref.resource.api_version,
             "kind": ref.resource.kind,
@@ -252,7 +252,7 @@ def micro_time(at: datetime) -> str:
 
 def cut(text: str, limit_bytes: int) -> str:
     """Return a text of at most so many bytes of UTF-8, without half a character."""
-    return text.encode()[:limit_bytes].decode(errors="ignore")
+    return text.encode(errors="replace")[:limit_bytes].decode(errors="ignore")
 
 
 def _keep_newest(cache: OrderedDict[Any, Any], key: object) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -53,7 +54,9 @@ class HttpServer(ThreadingHTTPServer):
         """Bind; an IPv6 socket takes IPv4 connections too."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+        # not HTTPServer's: it asks DNS for our name, which nobody needs
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", self.port
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "drey"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0].rstrip("/")
         if path == "/metrics":
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))

@@ -140,7 +140,8 @@ class Client:
                 "timeoutSeconds": str(timeout_s),
             },
             accept=_METADATA_ONLY.format(kind="PartialObjectMetadata") if metadata_only else "",
-            timeout_s=min(inactivity_s, timeout_s + 30.0),
+            timeout_s=min(inactivity_s, timeout_s + 30.0) + CONNECT_S,
+            connect_s=CONNECT_S,
         )
         return JsonLines(response, limit_s=timeout_s + 30.0)
 
@@ -294,7 +295,9 @@ class Client:
         content_type: str = "application/json",
         accept: str = "",
         timeout_s: float,
+        connect_s: float = 0.0,
     ) -> Any:
+        connect_s = connect_s or min(CONNECT_S, timeout_s * 0.2)
         started, code = monotonic(), 0
         try:
             response = self._dynamic.request(
@@ -305,7 +308,7 @@ class Client:
                 header_params={"Accept": accept or "application/json"},
                 content_type=content_type,
                 serialize=False,
-                _request_timeout=(min(CONNECT_S, timeout_s), timeout_s),
+                _request_timeout=(connect_s, timeout_s - connect_s),
             )
             code = response.status
         except ApiException as err:
