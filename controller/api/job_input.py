@@ -170,7 +170,10 @@ class JobInput:
         Raises:
             ValueError: it is no JSON, or of another schema, or a field is missing or unknown.
         """
-        raw = json.loads(text)
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as err:
+            raise ValueError(f"{ENVIRONMENT_VARIABLE} is no JSON: {err}") from err
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             raise ValueError(f"{ENVIRONMENT_VARIABLE}: this image reads schema {SCHEMA} only")
         value = _typed(cls, raw, path=ENVIRONMENT_VARIABLE)
@@ -203,6 +206,8 @@ def _typed(hint: Any, raw: Any, *, path: str) -> Any:
     if origin is Mapping:
         if not isinstance(raw, dict):
             raise ValueError(f"{path}: an object is wanted")
+        for key, item in raw.items():
+            _typed(get_args(hint)[1], item, path=f"{path}.{key}")
         return raw
     if not isinstance(raw, hint) or (hint is int and isinstance(raw, bool)):
         raise ValueError(f"{path}: {hint.__name__} is wanted")

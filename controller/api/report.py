@@ -18,6 +18,11 @@ MAX_TEXT = 1024
 """Characters of one error text (D32)."""
 
 
+_ALWAYS = frozenset({
+    "schema", "hosts", "hostname", "id", "path", "type", "status", "state",
+    # A measured zero differs from "nothing was learned".
+    "size_bytes", "snapshot_count", "snapshots_kept", "snapshots_removed",
+})  # fmt: skip
 LONGEST_S = 1e10
 """No duration of ours is longer; also refuses the infinity that JSON parsers accept."""
 
@@ -155,7 +160,7 @@ class RunReport:
             ValueError: even the fixed core does not fit.
         """
         for paths, text in ((20, MAX_TEXT), (5, MAX_TEXT), (3, 512), (1, 256), (0, 128), (0, 0)):
-            document = json.dumps(asdict(self._cut(paths, text)), separators=(",", ":"))
+            document = json.dumps(_brief(asdict(self._cut(paths, text))), separators=(",", ":"))
             if len(document.encode()) <= limit_bytes:
                 return document
         raise ValueError(f"the report does not fit into {limit_bytes} bytes")
@@ -184,6 +189,14 @@ class RunReport:
         )
 
 
+def _brief(value: Any) -> Any:
+    """Drop what the parser fills in by itself: nulls, empty texts and lists, zeros."""
+    if isinstance(value, dict):
+        items = ((key, _brief(item)) for key, item in value.items())
+        return {key: item for key, item in items if item or item is False or key in _ALWAYS}
+    return [_brief(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def parse_report(text: str) -> RunReport:
     """Parse a termination message.
 
@@ -192,7 +205,7 @@ def parse_report(text: str) -> RunReport:
     """
     try:
         raw = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise ValueError("the termination message is no JSON") from err
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise ValueError(f"the termination message is no report of schema {SCHEMA}")

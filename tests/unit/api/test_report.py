@@ -1,0 +1,182 @@
+"""The report of a Job: exact round trips, a hard budget, and hostile input."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.report import (
+    MAX_TEXT,
+    ConditionReport,
+    HostReport,
+    RepositoryReport,
+    RunReport,
+    SnapshotReport,
+    StepReport,
+    StepState,
+    parse_report,
+)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+COUNTS = st.integers(min_value=0, max_value=2**62)
+SECONDS = st.floats(min_value=0, max_value=1e9)
+SNAPSHOTS = st.builds(
+    SnapshotReport,
+    id=st.text("0123456789abcdef", min_size=64, max_size=64),
+    path=TEXTS,
+    total_bytes=COUNTS,
+    uploaded_bytes=COUNTS,
+    processing_s=SECONDS,
+    files_total=COUNTS,
+    files_new=COUNTS,
+    files_modified=COUNTS,
+    files_unmodified=COUNTS,
+)
+HOSTS = st.builds(
+    HostReport,
+    hostname=TEXTS,
+    succeeded=st.booleans(),
+    reason=TEXTS,
+    error=TEXTS,
+    duration_s=SECONDS,
+    snapshots=st.lists(SNAPSHOTS, max_size=3).map(tuple),
+    unreadable=st.lists(TEXTS, max_size=5).map(tuple),
+)
+STEPS = st.none() | st.builds(StepReport, state=st.sampled_from(StepState), message=TEXTS)
+REPORTS = st.builds(
+    RunReport,
+    hosts=st.lists(HOSTS, max_size=3).map(tuple),
+    repository=st.builds(
+        RepositoryReport,
+        id=TEXTS,
+        initialised=st.booleans(),
+        integrity=st.none() | st.booleans(),
+        size_bytes=st.none() | COUNTS,
+        snapshot_count=st.none() | COUNTS,
+        snapshots_kept=st.none() | COUNTS,
+        snapshots_removed=st.none() | COUNTS,
+    ),
+    retention=STEPS,
+    verification=STEPS,
+    metrics=STEPS,
+    conditions=st.lists(
+        st.builds(ConditionReport, type=TEXTS, status=TEXTS, reason=TEXTS, message=TEXTS),
+        max_size=2,
+    ).map(tuple),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+)
+ID = "ab" * 32
+
+
+@given(REPORTS)
+def test_round_trip(report: RunReport) -> None:
+    """What was encoded without a cut is parsed to the same value; zero and unknown differ."""
+    assert parse_report(report.encode(1 << 20)) == report
+
+
+@given(REPORTS, st.integers(min_value=0, max_value=12288))
+def test_budget(report: RunReport, limit_bytes: int) -> None:
+    """A document never exceeds its budget, and keeps outcome, reasons and ids, or is refused."""
+    try:
+        document = report.encode(limit_bytes)
+    except ValueError:
+        return
+    assert len(document.encode()) <= limit_bytes
+    parsed = parse_report(document)
+    assert [(h.succeeded, h.reason, h.snapshots) for h in parsed.hosts] == [
+        (h.succeeded, h.reason, h.snapshots) for h in report.hosts
+    ]
+
+
+def test_detail_is_cut_before_the_core() -> None:
+    """A long error and many paths shrink until the core of one host fits into 1 KiB (D11)."""
+    paths = tuple(f"/stash-data/{'x' * 300}/{number}" for number in range(20))
+    snapshot = SnapshotReport(ID, "/stash-data", 2**62, 2**62, 1.5, 2**62, 2**62, 2**62, 2**62)
+    host = HostReport(
+        "host-0",
+        succeeded=False,
+        reason="BackupIncomplete",
+        error="é" * 5000,
+        snapshots=(snapshot,),
+        unreadable=paths,
+    )
+    report = RunReport(hosts=(host,))
+    whole = parse_report(report.encode(1 << 16)).hosts[0]
+    assert (len(whole.error), len(whole.unreadable)) == (MAX_TEXT, 20)
+    tight = parse_report(report.encode(1024)).hosts[0]
+    assert (tight.reason, tight.snapshots, tight.unreadable) == (host.reason, (snapshot,), ())
+
+
+def test_many_snapshots_fit() -> None:
+    """Sixteen paths fit into the message that the kubelet allows one container."""
+    snapshots = tuple(SnapshotReport(ID, f"/stash-data/{i}", 10**9, 10**6) for i in range(16))
+    report = RunReport(hosts=(HostReport("host-0", succeeded=True, snapshots=snapshots),))
+    assert parse_report(report.encode(4096)) == report
+
+
+def test_core_that_does_not_fit() -> None:
+    """A core larger than the budget is refused, not cut."""
+    with pytest.raises(ValueError, match="does not fit into 64 bytes"):
+        RunReport(hosts=(HostReport("host-0", succeeded=True),)).encode(64)
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_anything_else_is_a_value_error(text: str) -> None:
+    """A third party's message is a report or a ValueError, never another exception."""
+    try:
+        parse_report(text)
+    except ValueError:
+        return
+    assert json.loads(text)["schema"] == 1
+
+
+@given(REPORTS, st.data())
+def test_one_field_of_another_type(report: RunReport, data: st.DataObject) -> None:
+    """A report with any one value replaced by other JSON never raises but ValueError."""
+    raw = json.loads(report.encode(1 << 20))
+    holder: Any = raw
+    key: Any = data.draw(st.sampled_from(sorted(raw)))
+    while isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans()):
+        holder = holder[key]
+        key = data.draw(
+            st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder)))
+        )
+    holder[key] = data.draw(JSON)
+    with suppress(ValueError):
+        parse_report(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '{"schema": 1, "hosts": [{"hostname": "a", "succeeded": 1}]}',
+        '{"schema": 1, "hosts": [{"hostname": "a", "succeeded": true, "duration_s": Infinity}]}',
+        '{"schema": 1, "hosts": [{"hostname": "a", "succeeded": true, "duration_s": NaN}]}',
+        '{"schema": 1, "repository": {"size_bytes": -1}}',
+        '{"schema": 1, "repository": {"size_bytes": 1' + "0" * 30 + "}}",
+        '{"schema": 1, "retention": {"state": "Perhaps"}}',
+        '{"schema": 2, "hosts": []}',
+    ],
+)
+def test_refused(text: str) -> None:
+    """Missing, foreign, endless and impossible values are refused."""
+    with pytest.raises(ValueError, match=r"report|JSON|Perhaps"):
+        parse_report(text)
+
+
+def test_texts_are_bounded() -> None:
+    """No text of a foreign report is longer than an error text of ours (D32)."""
+    raw = json.loads(RunReport(hosts=(HostReport("a", succeeded=False),)).encode(4096))
+    raw["hosts"][0]["error"] = "x" * 5000
+    (host,) = parse_report(json.dumps(raw)).hosts
+    assert replace(host, error="") == HostReport("a", succeeded=False)
+    assert len(host.error) == MAX_TEXT

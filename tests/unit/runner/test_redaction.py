@@ -1,0 +1,45 @@
+"""Secrets in texts (D32)."""
+
+import base64
+import json
+from urllib.parse import quote
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.redaction import Redactor
+
+VALUES = st.text(st.characters(exclude_categories=["Cs"]), min_size=4).filter(
+    lambda text: len(text.strip()) >= 4 and "\0" not in text and "*" not in text
+)
+
+
+@given(VALUES, st.text(max_size=10), st.text(max_size=10))
+def test_no_form_of_a_value_survives(value: str, before: str, after: str) -> None:
+    """A value is masked as it is, in JSON, in base64 and in a URL."""
+    redact = Redactor({"KEY": value.encode()})
+    encoded = base64.b64encode(value.encode()).decode().rstrip("=")
+    for form in (value, json.dumps(value)[1:-1], encoded, quote(value, safe="")):
+        assert form not in redact(f"{before}{form}{after}").replace("***", "\0")
+
+
+def test_trailing_newline() -> None:
+    """A password with a newline is masked without it, too."""
+    assert Redactor({"KEY": b"open sesame\n"})("said open sesame.") == "said ***."
+
+
+def test_lines_of_a_key_file() -> None:
+    """Each line of a value of several lines is masked; a CA certificate is public."""
+    redact = Redactor({"JSON": b'{\n  "private_key": "abcdef"\n}', "CA_CERT_DATA": b"PEM PEM PEM"})
+    assert "abcdef" not in redact('near "private_key": "abcdef"')
+    assert redact("PEM PEM PEM") == "PEM PEM PEM"
+
+
+def test_user_names_in_urls() -> None:
+    """Credentials in a URL are masked even if the Secret does not hold them."""
+    assert Redactor({})("rest:https://me:pw@host/x") == "rest:https://***@host/x"
+
+
+def test_short_values_are_left() -> None:
+    """A value of three characters would mask ordinary words."""
+    assert Redactor({"KEY": b"not"})("not found") == "not found"
