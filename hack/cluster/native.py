@@ -284,6 +284,8 @@ class Native:
         state = self.paths.state
         if not state.exists() or self.paths.owner_file.exists() or not any(state.iterdir()):
             return
+        if processes.marked(state):  # removed by hand, and written to again by what still runs
+            return
         raise ClusterError(
             f"{state} is not a cluster's folder and not empty: set DREY_STATE to another one"
         )
