@@ -37,8 +37,8 @@ def all_daemons(paths: Layout) -> dict[str, Daemon]:
             f"--hostname-override={layout.NODE}",
             f"--cluster-cidr={layout.CLUSTER_SUBNET}",
             "--proxy-mode=iptables",
-            # pods share a bridge: without it an answer from a pod behind a Service would go straight
-            # to the asking pod, from an address that it never asked (unless br_netfilter is loaded)
+            # pods share a bridge: without it the answer of a pod behind a Service would go straight
+            # to the pod that asked, from an address unknown to it (where br_netfilter is missing)
             "--masquerade-all",
             "--healthz-bind-address=127.0.0.1:10256",
             # the host's connection tracking is not ours to tune

@@ -9,7 +9,7 @@ from hack.cluster import images
 
 
 def test_an_archive_is_a_chain_of_digests_from_index_to_layer(tmp_path: Path) -> None:
-    """index → manifest → config and layer; the name stands where buildah and containerd look."""
+    """Index → manifest → config and layer; the name is where buildah and containerd look."""
     layer = images._layer(tmp_path / "layer.tar", {"bin/busybox": b"program"}, ["sh"])
     archive = tmp_path / "image.oci.tar"
     images._write_archive(archive, "example.com/name:tag", layer, {"Cmd": ["sh"]})
