@@ -93,9 +93,10 @@ def read(folder: Path) -> RunReport:
         ) from err
     except OSError as err:
         raise _invalid(f"{path} cannot be opened: {err.strerror}") from err
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _invalid(f"{path} is no ordinary file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _invalid(f"{path} is no ordinary file")
         content = file.read(LARGEST_BYTES + 1)
     return parse(content, str(path))
 

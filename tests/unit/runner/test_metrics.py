@@ -1,0 +1,129 @@
+"""Stash's metric names, labels and what is left out after a failure (stash.md section 8)."""
+
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
+from controller.api.report import HostReport, RepositoryReport, RunReport, SnapshotReport
+from runner.metrics import exposition, samples
+
+JOB = JobInput(
+    session_kind="BackupSession",
+    session_namespace="demo",
+    session_name="s",
+    session_created="1970-01-01T00:00:00Z",
+    invoker=Invoker("BackupConfiguration", "demo", 'odd"\\\n'),
+    target=Target("v1", "PersistentVolumeClaim", "demo", "data"),
+    host="host-0",
+    repository=RepositoryInput("repo", "stash", "s3", "s3:x", bucket="b", prefix="p"),
+    metrics_labels={"team": "a"},
+)
+GOOD = RunReport(
+    hosts=(
+        HostReport(
+            "host-0",
+            succeeded=True,
+            duration_s=2.5,
+            snapshots=(
+                SnapshotReport("a", "/1", 10, 1, 1.5, 4, 1, 1, 2),
+                SnapshotReport("b", "/2", 5, 2, 0.5, 1, 1, 0, 0),
+            ),
+        ),
+    ),
+    repository=RepositoryReport(
+        integrity=True, size_bytes=9, snapshots_kept=3, snapshots_removed=0
+    ),
+)
+SESSION = {
+    "team": "a", "invoker_kind": "BackupConfiguration", "invoker_name": 'odd"\\\n',
+    "namespace": "demo", "driver": "Restic", "repository": "repo",
+}  # fmt: skip
+TARGET = {**SESSION, "kind": "PersistentVolumeClaim", "group": "", "name": "data"}
+HOST = {**TARGET, "hostname": "host-0"}
+REPOSITORY = {
+    **SESSION, "name": "repo", "namespace": "stash", "backend": "s3", "bucket": "b", "prefix": "p"
+}  # fmt: skip
+
+
+def pushed(report: RunReport, job: JobInput = JOB) -> dict[str, tuple[dict[str, str], float]]:
+    """Return labels and value of each sample, as an independent parser reads the text."""
+    text = exposition(samples(report, job, now_s=1000.0, created_s=900.0))
+    found = {}
+    for family in text_string_to_metric_families(text):
+        assert family.type == "gauge"
+        for sample in family.samples:
+            found[sample.name] = (dict(sample.labels), sample.value)
+    return found
+
+
+def test_backup() -> None:
+    """Every metric of a good backup under both names, with the labels of its level."""
+    expected = {
+        "duration_seconds": (SESSION, 100),
+        "target_count_total": (SESSION, 1),
+        "last_success_time_seconds": (SESSION, 1000),
+        "success": (SESSION, 1),
+        "target_success": (TARGET, 1),
+        "target_host_count_total": (TARGET, 1),
+        "target_last_success_time_seconds": (TARGET, 1000),
+        "host_backup_success": (HOST, 1),
+        "host_backup_duration_seconds": (HOST, 2.5),
+        "host_data_size_bytes": (HOST, 15),
+        "host_data_uploaded_bytes": (HOST, 3),
+        "host_data_processing_time_seconds": (HOST, 2),
+        "host_files_total": (HOST, 5),
+        "host_files_new": (HOST, 2),
+        "host_files_modified": (HOST, 1),
+        "host_files_unmodified": (HOST, 2),
+    }
+    legacy = {"success": "session_success", "duration_seconds": "session_duration_seconds"}
+    repository = {"integrity": 1, "size_bytes": 9, "snapshot_count": 3, "snapshot_cleaned": 0}
+    assert pushed(GOOD) == {
+        **{f"stash_appscode_com_backupsession_{name}": value for name, value in expected.items()},
+        **{f"stash_backup_{legacy.get(name, name)}": value for name, value in expected.items()},
+        **{
+            f"{prefix}{name}": (REPOSITORY, value)
+            for prefix in ("stash_appscode_com_repository_", "stash_repository_")
+            for name, value in repository.items()
+        },
+    }
+
+
+def test_failed_backup() -> None:
+    """A failure pushes zeros only; what is left out keeps its old value in the gateway."""
+    failed = RunReport(hosts=(HostReport("host-0", succeeded=False, reason="x"),))
+    names = {name: value for name, (_, value) in pushed(failed).items()}
+    assert names == {
+        "stash_appscode_com_backupsession_success": 0,
+        "stash_backup_session_success": 0,
+        "stash_appscode_com_backupsession_target_success": 0,
+        "stash_backup_target_success": 0,
+        "stash_appscode_com_backupsession_host_backup_success": 0,
+        "stash_backup_host_backup_success": 0,
+    }
+
+
+def test_restore() -> None:
+    """A good restore pushes success 1 and its duration, and nothing about the repository."""
+    job = replace(JOB, session_kind="RestoreSession")
+    names = {"target_count_total", "target_success", "target_host_count_total"} | {
+        "host_restore_success", "host_restore_duration_seconds"
+    }  # fmt: skip
+    assert set(pushed(GOOD, job)) == {
+        *(f"stash_appscode_com_restoresession_{name}" for name in names),
+        *(f"stash_restore_{name}" for name in names),
+        "stash_appscode_com_restoresession_success",
+        "stash_appscode_com_restoresession_duration_seconds",
+        "stash_restore_session_success",
+        "stash_restore_session_duration_seconds",
+    }
+    assert pushed(GOOD, job)["stash_restore_session_success"][1] == 1
+
+
+def test_group_of_the_target() -> None:
+    """The API group of the target is a label, empty for core kinds."""
+    target = Target("appcatalog.appscode.com/v1alpha1", "AppBinding", "demo", "db")
+    found = pushed(GOOD, replace(JOB, target=target))
+    labels = found["stash_backup_target_success"][0]
+    assert (labels["kind"], labels["group"]) == ("AppBinding", "appcatalog.appscode.com")

@@ -1,0 +1,105 @@
+"""The session of a slot (D20)."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.kube.errors import AlreadyExists
+from runner.trigger import backup_session, create, main, parse_trigger, slot_s
+
+NOW_S = 1_700_000_042.5
+TRIGGER = {
+    "apiVersion": "stash.appscode.com/v1beta1",
+    "kind": "BackupConfiguration",
+    "name": "data",
+    "namespace": "demo",
+    "uid": "u-1",
+    "retryLeft": 2,
+    "labels": {"a": "b"},
+}
+
+
+@given(st.integers(min_value=-10_000, max_value=10_000))
+def test_slot_of_a_scheduled_job(minutes: int) -> None:
+    """A Job of the CronJob is named after its slot's minute: the session gets its seconds."""
+    minute = int(NOW_S) // 60 + minutes
+    assert slot_s(f"stash-trigger-data-{minute}", NOW_S) == minute * 60
+
+
+@pytest.mark.parametrize("name", ["", "by-hand", "data-1", "data-2024", "12345678", "x-99999999"])
+def test_slot_of_a_job_made_by_hand(name: str) -> None:
+    """Any other name means now."""
+    assert slot_s(name, NOW_S) == 1_700_000_042
+
+
+def test_session() -> None:
+    """Name, labels, owner and spec are Stash's."""
+    assert backup_session(TRIGGER, 1_700_000_040) == {
+        "apiVersion": "stash.appscode.com/v1beta1",
+        "kind": "BackupSession",
+        "metadata": {
+            "name": "data-1700000040",
+            "namespace": "demo",
+            "labels": {"a": "b"},
+            "ownerReferences": [
+                {
+                    "apiVersion": "stash.appscode.com/v1beta1",
+                    "kind": "BackupConfiguration",
+                    "name": "data",
+                    "uid": "u-1",
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "spec": {
+            "invoker": {
+                "apiGroup": "stash.appscode.com",
+                "kind": "BackupConfiguration",
+                "name": "data",
+            },
+            "retryLeft": 2,
+        },
+    }
+
+
+@pytest.mark.parametrize("key", sorted(TRIGGER))
+def test_missing_field_is_named(key: str) -> None:
+    """A trigger without a field is refused with the field's name."""
+    text = json.dumps({name: value for name, value in TRIGGER.items() if name != key})
+    with pytest.raises(ValueError, match=key):
+        parse_trigger(text)
+
+
+class Server:
+    """An API server that already has an object of that name."""
+
+    def __init__(self, uid: str) -> None:
+        self._uid = uid
+
+    def create(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
+        raise AlreadyExists("it exists")
+
+    def get(self, *_: Any, **__: Any) -> Any:
+        """Return the object."""
+        return {"metadata": {"ownerReferences": [{"uid": self._uid}]}}
+
+
+def test_same_slot_twice_is_success() -> None:
+    """A second trigger of a slot finds its session; a foreign object of that name is an error."""
+    session = backup_session(TRIGGER, 1)
+    server: Any = Server("u-1")
+    assert create(server, session) is False
+    foreign: Any = Server("u-2")
+    with pytest.raises(AlreadyExists):
+        create(foreign, session)
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its variable the verb says who sets it, with exit code 2."""
+    assert main({}) == 2
+    assert "DREY_TRIGGER" in capsys.readouterr().err
