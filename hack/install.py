@@ -34,7 +34,8 @@ def main() -> int:
 def _install() -> None:
     image = json.loads(_output(sys.executable, "hack/image", "info"))
     _run("kubectl", "apply", "--server-side", "-k", "manifests/crds")
-    _run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", "-k", "manifests/crds")
+    crds = _output("kubectl", "get", "-k", "manifests/crds", "-o", "name").split()
+    _run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", *crds)
     _run("kubectl", "apply", "--server-side", "-k", "manifests")
     patch = {"spec": {"template": {"metadata": {"annotations": {BUILD: image["id"]}}}}}
     _run("kubectl", "-n", NAMESPACE, "patch", "deployment", "drey", "-p", json.dumps(patch))

@@ -117,6 +117,20 @@ def wait_for_scheduled_backup() -> dict[str, Any]:
     return session
 
 
+def wait_for_quiet() -> None:
+    """Wait until nothing is being backed up any more: the schedule fires every minute."""
+
+    def quiet() -> bool:
+        cron_job = get("cronjob", "stash-trigger-app-backup")
+        if not cron_job["spec"].get("suspend") or cron_job.get("status", {}).get("active"):
+            return False
+        text = kubectl("get", "backupsession", "-n", NAMESPACE, "-o", "json")
+        phases = [(s.get("status") or {}).get("phase") for s in json.loads(text)["items"]]
+        return all(phase in ("Succeeded", "Failed", "Skipped") for phase in phases)
+
+    until("waiting for the last backup", quiet, timeout_s=120)
+
+
 def expect_empty(shell: Shell) -> None:
     """See on the node that nothing is left in the volume."""
     if shell('find "$ROOT" -mindepth 1').strip():
@@ -208,6 +222,7 @@ def main() -> int:
             '{"spec":{"paused":true}}',
             show=True,
         )
+        wait_for_quiet()
         say("the data is destroyed")
         kubectl(
             "exec",

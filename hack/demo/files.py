@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 SMALL_FILES = 1000
 LARGE_BYTES = 64 * 1024 * 1024
 SPARSE_BYTES = 256 * 1024 * 1024
-SPARSE_BLOCKS_LIMIT = 64
-"""Blocks of 512 bytes that the sparse file may have: it holds 8 KiB of data."""
+SPARSE_BLOCKS_LIMIT = SPARSE_BYTES // 512 // 20
+"""Blocks of 512 bytes that the sparse file may have when it comes back, a twentieth of its size:
+restic leaves out whole blobs of zeros, of at least 512 KiB, so some zeros are written."""
 
 Shell = Callable[[str], str]
 
