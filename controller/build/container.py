@@ -56,11 +56,13 @@ def step_container(
         "volumeDevices": list(step.volume_devices),
     }
     container |= {key: value for key, value in optional.items() if value}
-    mounts = [dict(mount) for mount in step.volume_mounts]
+    # ours first: the target's volume lies below the restore root, and a parent is mounted first
+    mounts: list[dict[str, Any]] = [{"name": SCRATCH_VOLUME, "mountPath": SCRATCH_DIR}]
+    wanted = [dict(mount) for mount in step.volume_mounts]
     environment = list(settings.get("env") or ())
     if step.own:
         if order.is_backup:
-            for mount in mounts:
+            for mount in wanted:
                 mount.setdefault("readOnly", True)
         mounts += own_mounts(order)
         later = steps[steps.index(step) + 1 :]
@@ -77,8 +79,7 @@ def step_container(
             for name, path in _NICE_ENVIRONMENT
             if (value := dig(settings, *path)) is not None
         ]
-    mounts.append({"name": SCRATCH_VOLUME, "mountPath": SCRATCH_DIR})
-    container["volumeMounts"] = mounts
+    container["volumeMounts"] = mounts + wanted
     if environment:
         container["env"] = environment
     container |= shared_fields(order.installation, settings)

@@ -1,11 +1,11 @@
 """The CronJob that triggers sessions."""
 
-import json
 from typing import Any
 
 from controller.api.backup import BackupConfigurationSpec
 from controller.build.cronjob import trigger_cron_job
 from controller.build.labels import session_labels
+from runner.trigger import parse_trigger
 from tests.support.orders import INSTALLATION, configuration_spec, obj, parsed
 
 
@@ -70,14 +70,14 @@ def test_pod() -> None:
 
 
 def test_document() -> None:
-    """The trigger is told all that goes into a session, so that it reads nothing."""
+    """The trigger is told all that goes into a session, in the form that it reads."""
     cron_job = built(retryConfig={"maxRetry": 2})
     variables = pod_of(cron_job)["containers"][0]["env"]
     (text,) = (v["value"] for v in variables if v["name"] == "DREY_TRIGGER")
     raw = configuration_spec()
     configuration = obj("BackupConfiguration", "nightly", raw)
     target = parsed(BackupConfigurationSpec, raw).target
-    assert json.loads(text) == {
+    assert parse_trigger(text) == {
         "apiVersion": "stash.appscode.com/v1beta1",
         "kind": "BackupConfiguration",
         "name": "nightly",

@@ -135,13 +135,13 @@ def test_backup_job() -> None:
                             "name": "pvc-backup-0",
                             "args": ["backup", "--output-dir="],
                             "volumeMounts": [
+                                SCRATCH_MOUNT,
+                                SECRET_MOUNT,
                                 {
                                     "name": "stash-volume",
                                     "mountPath": "/stash-data",
                                     "readOnly": True,
                                 },
-                                SECRET_MOUNT,
-                                SCRATCH_MOUNT,
                             ],
                             "securityContext": {**HARD, "runAsNonRoot": True},
                         }
@@ -186,10 +186,10 @@ def test_restore_job() -> None:
                             "name": "pvc-restore-0",
                             "args": ["restore", "--output-dir="],
                             "volumeMounts": [
-                                {"name": "stash-volume", "mountPath": "/drey/restore/stash-data"},
+                                SCRATCH_MOUNT,
                                 SECRET_MOUNT,
                                 {"name": "drey-restore", "mountPath": "/drey/restore"},
-                                SCRATCH_MOUNT,
+                                {"name": "stash-volume", "mountPath": "/drey/restore/stash-data"},
                             ],
                             "securityContext": {
                                 **HARD,
@@ -261,7 +261,7 @@ def test_third_party_task_of_three_steps() -> None:
         "command": ["sh", "-c"],
         "args": ['touch "$1/ready-nightly-1700000000"; echo $${HOME} $(date)', "sh", "/data"],
         "workingDir": "/data",
-        "volumeMounts": [{"name": "source", "mountPath": "/data"}, SCRATCH_MOUNT],
+        "volumeMounts": [SCRATCH_MOUNT, {"name": "source", "mountPath": "/data"}],
         "env": [
             {"name": "WHO", "value": "nightly"},
             proxy,
@@ -289,16 +289,16 @@ def test_third_party_task_of_three_steps() -> None:
         "name": "pvc-backup-1",
         "args": ["backup", "--output-dir=/stash-tmp/output"],
         "volumeMounts": [
-            {"name": "source", "mountPath": "/stash-data", "readOnly": True},
-            SECRET_MOUNT,
             SCRATCH_MOUNT,
+            SECRET_MOUNT,
+            {"name": "source", "mountPath": "/stash-data", "readOnly": True},
         ],
     }
     assert update == {
         **ours,
         "name": "update-status-2",
         "args": ["update-status", "--output-dir=/stash-tmp/output"],
-        "volumeMounts": [SECRET_MOUNT, SCRATCH_MOUNT],
+        "volumeMounts": [SCRATCH_MOUNT, SECRET_MOUNT],
         "livenessProbe": {"exec": {"command": ["true"]}},
     }
     assert first.backup is not None
@@ -387,7 +387,7 @@ def test_own_mount_path() -> None:
     backup = built(backup_job(backup_order(spec={"target": target})))
     restore = built(restore_job(restore_order(spec={"target": target})))
     paths = [
-        job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"]
+        job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][-1]["mountPath"]
         for job in (backup, restore)
     ]
     assert paths == ["/source/data", "/drey/restore/source/data"]
@@ -441,3 +441,20 @@ def test_no_two_pods_share_a_host_name() -> None:
 def test_equal_orders_give_equal_jobs() -> None:
     """Acting twice on a stale view gives the same Job."""
     assert backup_job(third_party_order()) == backup_job(third_party_order())
+
+
+def test_our_image_in_a_users_function_mounts_the_source_read_only() -> None:
+    """A Function that says nothing of readOnly cannot make a backup write to its source (D18)."""
+    function = {
+        "image": "registry.example/drey:1.2.3",
+        "args": ["backup"],
+        "volumeMounts": [{"name": "stash-volume", "mountPath": "${TARGET_MOUNT_PATH}"}],
+    }
+    task = {"steps": [{"name": "mine"}], "volumes": [SOURCE]}
+    order = backup_order(task=parsed(TaskSpec, task), functions=functions({"mine": function}))
+    (container,) = built(backup_job(order))["spec"]["template"]["spec"]["containers"]
+    assert container["volumeMounts"][-1] == {
+        "name": "stash-volume",
+        "mountPath": "/stash-data",
+        "readOnly": True,
+    }
