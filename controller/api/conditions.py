@@ -148,7 +148,7 @@ def repository_found(key: str, *, found: bool) -> Condition:
         Type.REPOSITORY_FOUND,
         False,
         "RepositoryNotAvailable",
-        f"Repository {key} does not exist.",
+        f"Repository {key} does not exist. Create it, or correct spec.repository.name.",
     )
 
 
@@ -159,7 +159,8 @@ def secret_found(key: str, *, problem: str | None, found: bool) -> Condition:
             Type.BACKEND_SECRET_FOUND,
             False,
             "BackendSecretNotAvailable",
-            f"Backend Secret {key} does not exist.",
+            f"Backend Secret {key} does not exist. Create it with RESTIC_PASSWORD and the backend's "
+            "credentials, or correct spec.backend.storageSecretName of the Repository.",
         )
     if problem:
         return Condition(Type.BACKEND_SECRET_FOUND, False, "BackendSecretNotUsable", problem)
@@ -186,7 +187,10 @@ def target_found(kind: Type, target: str, *, problem: str | None, found: bool) -
     word = "Backup" if kind is Type.BACKUP_TARGET_FOUND else "Restore"
     if not found:
         return Condition(
-            kind, False, "TargetNotAvailable", f"{word} target {target} does not exist."
+            kind,
+            False,
+            "TargetNotAvailable",
+            f"{word} target {target} does not exist. Create it, or correct spec.target.ref.",
         )
     if problem:
         return Condition(kind, False, "TargetNotUsable", problem)

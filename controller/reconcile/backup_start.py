@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.api.backup import BackupConfigurationSpec
-from controller.api.conditions import InvokerPhase, Phase, Type, status_of
+from controller.api.conditions import (
+    InvokerPhase,
+    Phase,
+    Type,
+    repository_found,
+    secret_found,
+    status_of,
+    target_found,
+)
 from controller.api.objects import (
     Obj,
     annotations_of,
@@ -126,18 +134,18 @@ def _problems(seen: SessionObserved) -> Iterator[str]:
         return
     if references.repository is None or is_deleting(references.repository):
         where = f"{namespace_of(seen.session)}/{spec.repository.name}"
-        yield f"Repository {where} does not exist."
+        yield repository_found(where, found=False).message
         return
     yield from (str(p) for p in repository_spec_problems(references.repository))
     secret = references.secret
     if secret is None or not secret.found:
-        yield f"Backend Secret {secret.key if secret else ''} does not exist."
+        yield secret_found(str(secret.key if secret else ""), found=False, problem=None).message
     elif secret.problem:
         yield secret.problem
     yield from (str(p) for p in task_problems(references, spec.task.name))
     target = target_text(spec.target.ref, namespace_of(seen.session))
     if references.pvc is None:
-        yield f"Backup target {target} does not exist."
+        yield target_found(Type.BACKUP_TARGET_FOUND, target, found=False, problem=None).message
         return
     for problem in (
         pvc_problem(references.pvc, restore=False),
