@@ -76,6 +76,7 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 120.0
 DRAIN_S = 15.0
 EVENTS_S = 3.0
+CATALOGUE_S = 10.0
 QUIET_S = 15 * 60.0
 STUCK_S = 10 * 60.0
 UNAUTHORIZED_S = 5 * 60.0
@@ -222,6 +223,18 @@ class App:
             )
             for number in range(lane.workers):
                 self._threads.start(f"{lane.reconciler.lane}-{number}", loop.run)
+            if isinstance(lane.reconciler.observer, CatalogObserver):
+                self._wait_for_catalogue(lane.reconciler.observer)
+
+    def _wait_for_catalogue(self, observer: CatalogObserver) -> None:
+        """Have our Functions applied before any session is started with an older image's."""
+        ends_at = self._clock.monotonic() + CATALOGUE_S
+        while not all(catalog.is_current(seen) for seen in observer.all()):
+            if self._stop.wait(0.05):
+                return
+            if self._clock.monotonic() > ends_at:
+                log.warning("catalogue_not_applied", after_s=CATALOGUE_S)
+                return
 
     def _lanes(self) -> tuple[_Lane, ...]:
         settings = self._settings
@@ -248,6 +261,11 @@ class App:
         many = settings.workers
         return (
             _Lane(
+                FUNCTION,
+                reconciler(CATALOG_LANE, CatalogObserver(sight, catalog_objects), catalog.plan),
+                1,
+            ),
+            _Lane(
                 REPOSITORY,
                 reconciler(REPOSITORY_LANE, RepositoryObserver(sight), repository.plan),
                 many,
@@ -270,11 +288,6 @@ class App:
                 RESTORE_SESSION,
                 reconciler(RESTORE_LANE, RestoreObserver(sight), restore_session.plan),
                 many,
-            ),
-            _Lane(
-                FUNCTION,
-                reconciler(CATALOG_LANE, CatalogObserver(sight, catalog_objects), catalog.plan),
-                1,
             ),
         )
 

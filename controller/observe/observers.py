@@ -406,3 +406,8 @@ class CatalogObserver:
         cache = self._caches.tasks if is_task else self._caches.functions
         existing = cache.get(Key("", key.name))
         return CatalogObserved(TASK if is_task else FUNCTION, wanted, existing)
+
+    def all(self) -> Iterable[CatalogObserved]:
+        """Yield every object that comes with us."""
+        found = (self.observe(key, None) for key in self._wanted)
+        return (seen for seen in found if seen is not None)

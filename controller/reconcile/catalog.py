@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.objects import Obj, annotations_of
+from controller.api.objects import Obj, annotations_of, spec
 from controller.api.resources import Resource
 from controller.build.labels import SPEC_HASH
 from controller.plan import Apply, Plan
@@ -18,9 +18,14 @@ class CatalogObserved:
     existing: Obj | None
 
 
-def plan(seen: CatalogObserved, now: datetime) -> Plan:  # noqa: ARG001 - one shape for all kinds
-    """Apply the object unless it carries the hash of this version's text already."""
+def is_current(seen: CatalogObserved) -> bool:
+    """Tell whether the object is as this version has it: by its hash, and not edited since."""
+    if seen.existing is None or spec(seen.existing) != spec(seen.wanted):
+        return False
     wanted_hash = annotations_of(seen.wanted).get(SPEC_HASH)
-    if seen.existing is not None and annotations_of(seen.existing).get(SPEC_HASH) == wanted_hash:
-        return Plan()
-    return Plan(writes=(Apply(seen.resource, seen.wanted),))
+    return annotations_of(seen.existing).get(SPEC_HASH) == wanted_hash
+
+
+def plan(seen: CatalogObserved, now: datetime) -> Plan:  # noqa: ARG001 - one shape for all kinds
+    """Apply the object unless it is current."""
+    return Plan() if is_current(seen) else Plan(writes=(Apply(seen.resource, seen.wanted),))
