@@ -17,10 +17,30 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from controller.api import resources
+from controller.kube.client import Client, find
+from controller.kube.config import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.2
+RESOURCES = {
+    "backupconfiguration": resources.BACKUP_CONFIGURATION,
+    "backupsession": resources.BACKUP_SESSION,
+    "cronjob": resources.CRON_JOB,
+    "event": resources.CORE_EVENT,
+    "job": resources.JOB,
+    "lease": resources.LEASE,
+    "pod": resources.POD,
+    "pvc": resources.PVC,
+    "repository": resources.REPOSITORY,
+    "restoresession": resources.RESTORE_SESSION,
+    "secret": resources.SECRET,
+    "serviceaccount": resources.SERVICE_ACCOUNT,
+    "task": resources.TASK,
+}
+"""What is read through the client; the rest goes through kubectl."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,11 @@ class Cluster:
         """Return the environment of subprocesses: the kubeconfig and the cluster's programs."""
         path = f"{self.info['binaries']}:{os.environ['PATH']}"
         return {**os.environ, "KUBECONFIG": self.info["kubeconfig"], "PATH": path}
+
+    @cached_property
+    def client(self) -> Client:
+        """Return a client with the rights of an admin: a kubectl for each look is slow."""
+        return connect(str(self.info["kubeconfig"]), pool_size=4)
 
     def run(
         self,
@@ -86,12 +111,17 @@ class Cluster:
 
     def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         """Return one object, None when it does not exist."""
+        if resource := RESOURCES.get(kind):
+            return cast("dict[str, Any] | None", find(self.client, resource, namespace, name))
         where = ("-n", namespace) if namespace else ()
         text = self.kubectl("get", kind, name, *where, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
 
     def list(self, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
         """Return the objects of a kind."""
+        if resource := RESOURCES.get(kind):
+            page = self.client.list_page(resource, namespace, label_selector=selector, limit=0)
+            return [dict(item) for item in page["items"]]
         where = ("-n", namespace) if namespace else ("-A",)
         text = self.kubectl("get", kind, *where, "-l", selector, "-o", "json")
         items: list[dict[str, Any]] = json.loads(text)["items"]
@@ -340,22 +370,32 @@ class Space:
         return self.wait_phase("backupsession", name, *(phases or ("Succeeded",)))
 
     def restic(self, *argv: str, repository: str = "repo") -> Any:
-        """Run the host's restic against a repository of this test and return its JSON."""
-        s3 = self.cluster.info["s3"]
+        """Run the host's restic against a repository of this test and return its JSON.
+
+        Of a command that prints a JSON document on each line it is the last one: the summary.
+        """
         done = self.cluster.run(
             "restic",
             "--json",
             "--no-cache",
             "--no-lock",
             *argv,
-            environment={
-                "RESTIC_REPOSITORY": f"s3:{s3['host_endpoint']}/{self.name}/{repository}",
-                "RESTIC_PASSWORD": self.password,
-                "AWS_ACCESS_KEY_ID": s3["access_key"],
-                "AWS_SECRET_ACCESS_KEY": s3["secret_key"],
-            },
+            environment=self.restic_environment(repository),
         )
-        return json.loads(done.stdout)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            return json.loads(done.stdout.splitlines()[-1])
+
+    def restic_environment(self, repository: str = "repo") -> dict[str, str]:
+        """Return what the host's restic needs to open a repository of this test."""
+        s3 = self.cluster.info["s3"]
+        return {
+            "RESTIC_REPOSITORY": f"s3:{s3['host_endpoint']}/{self.name}/{repository}",
+            "RESTIC_PASSWORD": self.password,
+            "AWS_ACCESS_KEY_ID": s3["access_key"],
+            "AWS_SECRET_ACCESS_KEY": s3["secret_key"],
+        }
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -61,17 +61,21 @@ def processes(pod_uid: str) -> list[Process]:
         try:
             if pod_uid not in (folder / "cgroup").read_text().replace("_", "-"):
                 continue
-            found.append(
-                Process(
-                    pid=int(folder.name),
-                    program=(folder / "comm").read_text().rstrip("\n"),
-                    argv=tuple(_words(folder / "cmdline")),
-                    environment=dict(_pairs(_words(folder / "environ"))),
-                )
-            )
+            found.append(_look(folder))
         except OSError:  # it ended while we looked
             continue
     return [process for process in found if process.program != "pause"]
+
+
+def _look(folder: Path) -> Process:
+    """Read a process; again when it became another program meanwhile."""
+    while True:
+        program = (folder / "comm").read_text().rstrip("\n")
+        argv = tuple(_words(folder / "cmdline"))
+        environment = dict(_pairs(_words(folder / "environ")))
+        same = (folder / "comm").read_text().rstrip("\n") == program
+        if same and argv == tuple(_words(folder / "cmdline")):
+            return Process(int(folder.name), program, argv, environment)
 
 
 def _words(path: Path) -> list[str]:
