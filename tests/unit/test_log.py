@@ -68,7 +68,7 @@ def test_values_of_secret_keys_are_masked(out: io.StringIO, key: str) -> None:
 
 def test_names_of_secrets_are_no_secrets(out: io.StringIO) -> None:
     """Which Secret is missing is what a reader needs."""
-    structlog.get_logger().info("x", secret_name="s3", secret_found=False)
+    structlog.get_logger().info("x", secret_name="s3", secret_found=False)  # noqa: S106 - a name
     assert (line(out)["secret_name"], line(out)["secret_found"]) == ("s3", False)
 
 
@@ -92,10 +92,10 @@ def test_the_standard_library_is_routed_in_from_warning_on(out: io.StringIO) -> 
 def test_tracebacks_are_one_line(out: io.StringIO) -> None:
     """A traceback is a value, so that a log collector keeps it together."""
     try:
-        [][0]
-    except IndexError:
+        int("x")
+    except ValueError:
         structlog.get_logger().exception("panicked")
-    assert "IndexError: list" in str(line(out)["exception"])
+    assert "ValueError: invalid" in str(line(out)["exception"])
 
 
 def test_debug_is_off_by_default(out: io.StringIO) -> None:

@@ -1,0 +1,45 @@
+"""One process that runs for leader: `python -m tests.support.candidate KUBECONFIG NS IDENTITY`.
+
+Prints `leading` when it leads; on SIGTERM gives the Lease back, prints `released` and ends with 0;
+ends with 1 when it loses the Lease.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+from controller.engine.clock import SystemClock
+from controller.engine.election import Election
+from controller.kube.config import connect
+from controller.log import set_up_log
+
+
+def main() -> None:
+    """Run until told to stop."""
+    set_up_log(stream=sys.stderr)
+    kubeconfig, namespace, identity = sys.argv[1:]
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    election = Election(
+        connect(kubeconfig, pool_size=2),
+        SystemClock(),
+        namespace=namespace,
+        name="drey",
+        identity=identity,
+        exit_process=lambda _why: os._exit(1),
+    )
+    for body in (election.run, election.watch):
+        threading.Thread(target=body, daemon=True).start()
+    told = False
+    while not stop.wait(0.02):
+        if election.leading.is_set() and not told:
+            told = True
+            sys.stdout.write("leading\n")
+            sys.stdout.flush()
+    if election.stop():
+        sys.stdout.write("released\n")
+
+
+if __name__ == "__main__":
+    main()
