@@ -138,8 +138,9 @@ class Reflector:
 
     def run(self) -> None:
         """List and watch until stopped."""
+        end = ""
         while not self._stop.is_set():
-            delay_s = 0.0
+            delay_s, before = 0.0, end
             try:
                 if self._relist:
                     self._list()
@@ -148,7 +149,9 @@ class Reflector:
                 if self._stop.is_set():
                     return
                 end = self._end_of(err)
-                delay_s = max(self._backoff.delay_s(), getattr(err, "retry_after_s", 0.0))
+                # an expiry after something else is mended by the list; two in a row are a loop
+                if end != "expired" or before == "expired":
+                    delay_s = max(self._backoff.delay_s(), getattr(err, "retry_after_s", 0.0))
                 self._log_failure(end, err, delay_s)
             if self._metrics:
                 self._metrics.watches.labels(self.name, end).inc()
