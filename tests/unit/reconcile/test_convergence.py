@@ -1,0 +1,302 @@
+"""Convergence: whatever the order of events, delays, deaths and crashes, sessions end, and well."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from controller.api.conditions import FINAL_PHASES
+from controller.api.objects import Obj, is_deleting, key_of, name_of, status, uid_of
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
+    FUNCTION,
+    JOB,
+    POD,
+    PVC,
+    REPOSITORY,
+    RESTORE_SESSION,
+    SECRET,
+    TASK,
+    Resource,
+)
+from tests.support.builders import (
+    NAMESPACE,
+    catalog,
+    configuration,
+    failed_host,
+    pvc,
+    report,
+    repository,
+    restore,
+    session,
+)
+from tests.support.toy_cluster import CACHED, Fuse, ToyCluster
+
+GOOD = report().encode(12_288)
+BAD = report(failed_host()).encode(12_288)
+INTERRUPTED = report(failed_host("Interrupted", "interrupted")).encode(12_288)
+
+
+def world(*, used: bool) -> ToyCluster:
+    """Return a cluster with two configurations that share a Repository, and nothing running."""
+    secret: Obj = {
+        "metadata": {"name": "s3-secret", "namespace": NAMESPACE, "uid": "uid-of-secret"},
+        "data": {"RESTIC_PASSWORD": "cGFzc3dvcmQ="},
+    }
+    listed: list[tuple[Resource, Obj]] = [
+        (SECRET, secret),
+        (PVC, pvc()),
+        (REPOSITORY, repository(used=used, status={})),
+    ]
+    listed += [
+        (kind, {**item, "metadata": {**item["metadata"], "namespace": ""}})
+        for kind in (FUNCTION, TASK)
+        for item in catalog(kind.kind).values()
+    ]
+    listed += [
+        (BACKUP_CONFIGURATION, configuration(name, status={})) for name in ("nightly", "weekly")
+    ]
+    return ToyCluster(*listed)
+
+
+SESSIONS = [
+    ("nightly-3", "nightly"),
+    ("nightly-1", "nightly"),
+    ("weekly-2", "weekly"),
+    ("weekly-1", "weekly"),
+]
+
+
+def new_session(cluster: ToyCluster, index: int) -> None:
+    """Create one of four sessions, of two configurations; their names are not in their order."""
+    name, of = SESSIONS[index % len(SESSIONS)]
+    made = session(name, of=of)
+    del made["metadata"]["creationTimestamp"]
+    if (BACKUP_SESSION, key_of(made)) not in cluster.server.objects:
+        cluster.server.put_object(BACKUP_SESSION, made)
+
+
+def new_restore(cluster: ToyCluster, _: int) -> None:
+    """Create a restore."""
+    made = restore()
+    del made["metadata"]["creationTimestamp"]
+    if (RESTORE_SESSION, key_of(made)) not in cluster.server.objects:
+        cluster.server.put_object(RESTORE_SESSION, made)
+
+
+def deliver(cluster: ToyCluster, index: int) -> None:
+    """Let one to three events reach one cache, some twice."""
+    kinds = (BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION, REPOSITORY, JOB, POD)
+    cluster.deliver(kinds[index % 6], 1 + index // 6 % 3, repeat=index // 18 % 2)
+
+
+def catch_up(cluster: ToyCluster, _: int) -> None:
+    """Let every cache catch up."""
+    for resource in CACHED:
+        cluster.deliver(resource)
+
+
+def turn(cluster: ToyCluster, index: int) -> None:
+    """Take the turn of a key that is due."""
+    if routes := cluster.due():
+        cluster.turn(routes[index % len(routes)])
+
+
+def any_turn(cluster: ToyCluster, index: int) -> None:
+    """Take the turn of any key: nobody asked for it."""
+    routes = list(cluster.routes())
+    cluster.turn(routes[index % len(routes)])
+
+
+def crash(cluster: ToyCluster, index: int) -> None:
+    """Take a turn in which the controller ends, before or after one of its writes."""
+    if routes := cluster.due():
+        route = routes[index % len(routes)]
+        cluster.turn(route, Fuse(1 + index // 2 % 4, after=bool(index % 2)))
+
+
+def restart(cluster: ToyCluster, _: int) -> None:
+    """Restart the controller between two turns."""
+    cluster.restart()
+
+
+def sync_jobs(cluster: ToyCluster, _: int) -> None:
+    """Let the Job controller work."""
+    for job in cluster.server.all(JOB):
+        cluster.sync_job(job)
+
+
+def _pod(cluster: ToyCluster, index: int) -> dict[str, Any] | None:
+    pods = cluster.server.all(POD)
+    return pods[index % len(pods)] if pods else None
+
+
+def start_pod(cluster: ToyCluster, index: int) -> None:
+    """Start a pod."""
+    if pod := _pod(cluster, index):
+        cluster.start_pod(pod)
+
+
+ENDS: list[tuple[int, str, bool]] = [
+    (0, GOOD, False),
+    (1, BAD, False),
+    (137, "", False),
+    (0, "", False),
+    (0, "nonsense", False),
+    (130, INTERRUPTED, True),
+    (137, "", True),
+    (0, GOOD, True),
+    (1, GOOD, False),
+]
+
+
+def end_pod(cluster: ToyCluster, index: int) -> None:
+    """End a pod: with a report, without, killed, disrupted."""
+    if pod := _pod(cluster, index // len(ENDS)):
+        code, message, disrupted = ENDS[index % len(ENDS)]
+        cluster.end_pod(pod, code=code, message=message, disrupted=disrupted)
+
+
+def remove_pod(cluster: ToyCluster, index: int) -> None:
+    """Remove a pod."""
+    if pod := _pod(cluster, index):
+        cluster.remove_pod(pod)
+
+
+def delete_job(cluster: ToyCluster, index: int) -> None:
+    """Delete a Job by hand."""
+    if jobs := cluster.server.all(JOB):
+        cluster.server.remove(JOB, key_of(jobs[index % len(jobs)]))
+
+
+def pass_time(cluster: ToyCluster, index: int) -> None:
+    """Let seconds or minutes pass."""
+    cluster.server.wait((1, 6, 70, 400)[index % 4])
+
+
+def quota(cluster: ToyCluster, index: int) -> None:
+    """Let a quota refuse Jobs, or not."""
+    cluster.server.quota_full = index % 3 == 0
+
+
+def touch(cluster: ToyCluster, index: int) -> None:
+    """Edit a configuration: its generation goes up."""
+    objects = cluster.server.all(BACKUP_CONFIGURATION)
+    old = objects[index % len(objects)]
+    metadata = {**old["metadata"], "generation": old["metadata"]["generation"] + 1}
+    cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata})
+
+
+MANY = int(os.environ.get("DREY_STORIES", "60"))
+"""How many stories are told; a night may tell more."""
+Action = Callable[[ToyCluster, int], None]
+ACTIONS: list[Action] = [
+    new_session,
+    new_restore,
+    deliver,
+    catch_up,
+    turn,
+    any_turn,
+    crash,
+    restart,
+    sync_jobs,
+    start_pod,
+    end_pod,
+    remove_pod,
+    delete_job,
+    pass_time,
+    quota,
+    touch,
+]
+# What makes progress comes more often than what hinders it.
+WEIGHTED = [*ACTIONS, new_session, deliver, deliver, catch_up, turn, turn, turn, crash, sync_jobs]
+
+stories = st.lists(
+    st.tuples(st.sampled_from(WEIGHTED), st.integers(0, 1000)), min_size=5, max_size=80
+)
+
+
+def end_by(code: int, message: str) -> Callable[[ToyCluster], Callable[[dict[str, Any]], None]]:
+    """Return how every pod ends once the story is over."""
+    return lambda cluster: lambda pod: cluster.end_pod(pod, code=code, message=message)
+
+
+def removed(cluster: ToyCluster) -> Callable[[dict[str, Any]], None]:
+    """Every pod vanishes."""
+    return cluster.remove_pod
+
+
+FINALES = {"well": end_by(0, GOOD), "killed": end_by(137, ""), "gone": removed}
+
+
+def tell(story: list[tuple[Action, int]], finale: str, *, used: bool) -> ToyCluster:
+    """Play a story and let it settle."""
+    cluster = world(used=used)
+    for action, index in story:
+        action(cluster, index)
+    cluster.server.quota_full = False
+    assert cluster.settle(FINALES[finale](cluster)), "it never comes to rest"
+    return cluster
+
+
+def check(cluster: ToyCluster) -> None:
+    """Assert what holds at the end of every story."""
+    server = cluster.server
+    assert not server.violations
+    for kind in (BACKUP_SESSION, RESTORE_SESSION):
+        for obj in server.all(kind):
+            phase = status(obj).get("phase")
+            assert phase in FINAL_PHASES, f"{name_of(obj)} is {phase}"
+            assert phase != "Succeeded" or cluster.reported.get(uid_of(obj)), name_of(obj)
+            if phase == "Skipped":
+                assert uid_of(obj) not in server.jobs_made, f"{name_of(obj)} was Skipped and ran"
+    for obj in server.all(BACKUP_CONFIGURATION):
+        assert status(obj).get("phase") == "Ready"
+        assert not is_deleting(obj)
+    for route in cluster.routes():
+        plan = cluster.planned(route)
+        assert plan is None or plan.writes == (), route
+
+
+@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
+@given(stories, st.sampled_from(sorted(FINALES)), st.booleans())
+@example(
+    [(new_session, 0), (catch_up, 0), (turn, 0), (turn, 0), (turn, 0), (new_session, 1)],
+    "well",
+    False,
+)
+def test_every_story_ends(story: list[tuple[Action, int]], finale: str, used: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
+    """Every session reaches a final phase and stays in it; success is proven; nothing runs twice.
+
+    That includes: never two Jobs for one session; while a Repository was never used, never two
+    sessions with executors at once (D2); a plan whose effects are seen has no more writes.
+    """
+    check(tell(story, finale, used=used))
+
+
+def test_the_quiet_story_succeeds() -> None:
+    """With nothing in the way one session of each kind succeeds, and first backups take turns."""
+    cluster = tell([(new_session, 0), (new_session, 2), (new_restore, 0)], "well", used=False)
+    check(cluster)
+    phases = {
+        name_of(obj): status(obj)["phase"]
+        for kind in (BACKUP_SESSION, RESTORE_SESSION)
+        for obj in cluster.server.all(kind)
+    }
+    assert set(phases.values()) == {"Succeeded"}, phases
+    assert set(phases) == {"nightly-3", "weekly-2", "bring-back"}
+
+
+def test_the_writes_of_a_backup_are_few() -> None:
+    """From a session's creation to its end: Job, Running, Repository, final status (D13)."""
+    cluster = world(used=True)
+    assert cluster.settle(FINALES["well"](cluster))
+    before = cluster.server.writes
+    new_session(cluster, 0)
+    assert cluster.settle(FINALES["well"](cluster))
+    # A first look at integrity adds an annotation: this Repository was looked at a minute ago, but
+    # every report of this story claims a check.
+    assert cluster.server.writes - before <= 5
