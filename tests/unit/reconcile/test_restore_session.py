@@ -1,0 +1,287 @@
+"""RestoreSession: what is observed, and the plan that follows, arm by arm."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.objects import name_of
+from controller.api.report import RunReport, StepReport, StepState
+from controller.api.resources import JOB, RESTORE_SESSION
+from controller.plan import CreateOnce, Finalizer, Plan, Refusal, SetStatus
+from controller.reconcile.observed import Executor, PvcUse, References
+from controller.reconcile.restore_session import plan
+from tests.support.builders import (
+    DISRUPTED,
+    NOW,
+    TARGET_TEXT,
+    before,
+    condition,
+    failed_host,
+    host,
+    job,
+    job_complete,
+    pod,
+    pvc,
+    report,
+    reported,
+    restore,
+    restore_observed,
+    restore_references,
+    restore_spec,
+    running,
+    secret,
+    terminated,
+    waiting,
+)
+
+ENSURED = {
+    "phase": "Running",
+    "totalHosts": 1,
+    "conditions": [condition("RestoreExecutorEnsured")],
+}
+RUNNING = restore(status=ENSURED, age_s=17)
+
+
+def status_in(planned: Plan) -> dict[str, Any]:
+    """Return the status that a plan writes, which is its last write."""
+    last = planned.writes[-1]
+    assert isinstance(last, SetStatus)
+    assert last.ref.resource == RESTORE_SESSION
+    return dict(last.status)
+
+
+def conditions_in(planned: Plan) -> dict[str, tuple[str, str, str]]:
+    """Return status, reason and message by type."""
+    return {
+        entry["type"]: (entry["status"], entry["reason"], entry["message"])
+        for entry in status_in(planned)["conditions"]
+    }
+
+
+def verbs(planned: Plan) -> list[str]:
+    """Return verb and name of each write."""
+    return [
+        f"{type(w).__name__} {name_of(w.body) if isinstance(w, CreateOnce) else w.ref.name}"  # type: ignore[union-attr] # no Apply here
+        for w in planned.writes
+    ]
+
+
+def test_a_restore_starts_when_all_is_found() -> None:
+    """Job, then status: Running, every condition of stash.md 1.5."""
+    planned = plan(restore_observed(), NOW)
+    assert verbs(planned) == ["CreateOnce stash-restore-bring-back-0", "SetStatus bring-back"]
+    assert status_in(planned)["phase"] == "Running"
+    assert status_in(planned)["totalHosts"] == 1
+    found = conditions_in(planned)
+    assert {kind: entry[0] for kind, entry in found.items()} == {
+        "RepositoryFound": "True",
+        "BackendSecretFound": "True",
+        "ValidationPassed": "True",
+        "RestoreTargetFound": "True",
+        "RestoreExecutorEnsured": "True",
+    }
+    assert found["RestoreExecutorEnsured"][2] == (
+        f"Restorer job/init-container has been ensured successfully for {TARGET_TEXT}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "phase", "kind"),
+    [
+        (restore_references(repository=None, secret=None), "Pending", "RepositoryFound"),
+        (restore_references(secret=secret(found=False)), "Pending", "BackendSecretFound"),
+        (restore_references(pvc=None), "Pending", "RestoreTargetFound"),
+        (restore_references(task=None), "Invalid", "ValidationPassed"),
+    ],
+)
+def test_what_is_missing_is_waited_for(seen: References, phase: str, kind: str) -> None:
+    """Not final: mending it is all that is needed; a second look writes nothing."""
+    planned = plan(restore_observed(references=seen), NOW)
+    assert verbs(planned) == ["SetStatus bring-back"]
+    assert status_in(planned)["phase"] == phase
+    assert conditions_in(planned)[kind][0] == "False"
+    assert planned.requeue_after_s == 5.0
+    assert planned.notes[0].component == "RestoreSession Controller"
+    again = plan(restore_observed(restore(status=status_in(planned)), references=seen), NOW)
+    assert (again.writes, again.notes) == ((), ())
+    mended = plan(restore_observed(restore(status=status_in(planned))), NOW)
+    assert status_in(mended)["phase"] == "Running"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"repository": {"name": "repo", "namespace": "x"}},
+            "spec.repository.namespace: a Repository of another namespace (x)",
+        ),
+        ({"target": None}, "spec.target: name the target"),
+        ({"timeOut": "-1m"}, "spec.timeOut: give a positive duration"),
+        ({"driver": "Tape"}, "spec.driver: Input should be 'Restic' or 'VolumeSnapshotter'"),
+    ],
+)
+def test_a_wrong_spec_is_invalid(changes: dict[str, Any], said: str) -> None:
+    """Nothing is created until it is valid; the path and the fix."""
+    planned = plan(restore_observed(restore(spec=restore_spec(**changes))), NOW)
+    assert verbs(planned) == ["SetStatus bring-back"]
+    assert status_in(planned)["phase"] == "Invalid"
+    assert conditions_in(planned)["ValidationPassed"][2].startswith(said)
+
+
+def test_restoring_under_a_running_workload_warns() -> None:
+    """A condition and an Event; it is allowed (D15)."""
+    use = PvcUse(pods=("app-0", "app-1"), nodes=("node-1",))
+    planned = plan(restore_observed(use=use), NOW)
+    message = (
+        f"{TARGET_TEXT} is in use by app-0, app-1 while it is restored: "
+        "what these pods write meanwhile may be overwritten."
+    )
+    assert conditions_in(planned)["TargetInUse"] == ("True", "TargetMounted", message)
+    assert [(n.type, n.reason, n.message) for n in planned.notes] == [
+        ("Warning", "TargetInUse", message)
+    ]
+
+
+def test_a_claim_that_no_second_pod_can_mount_is_refused() -> None:
+    """ReadWriteOncePod in use: said at once, instead of a pod that never starts (D18)."""
+    seen = restore_references(pvc=pvc(modes=("ReadWriteOncePod",)))
+    planned = plan(restore_observed(references=seen, use=PvcUse(("app-0",), ("n",))), NOW)
+    assert status_in(planned)["phase"] == "Failed"
+    state, reason, message = conditions_in(planned)["RestoreExecutorEnsured"]
+    assert (state, reason) == ("False", "FailedToEnsureRestoreExecutor")
+    assert "is in use by pod app-0" in message
+
+
+def test_a_refused_job_is_the_error() -> None:
+    """The API server's words end the restore."""
+    refusal = Refusal(CreateOnce(JOB, job(restore())), "Forbidden", "exceeded quota")
+    planned = plan(restore_observed(refusal=refusal), NOW)
+    assert status_in(planned)["phase"] == "Failed"
+    assert planned.notes[0].message == ('restore failed for host "host-0". Reason: exceeded quota')
+
+
+def test_a_job_that_a_crash_left_behind_is_recorded_and_nothing_else_decided() -> None:
+    """Our own pod may hold the claim by now: it is no reason to fail."""
+    seen = restore_references(pvc=pvc(modes=("ReadWriteOncePod",)))
+    planned = plan(
+        restore_observed(
+            references=seen,
+            use=PvcUse(("stash-restore-bring-back-0-abc",), ("n",)),
+            executor=Executor(job(restore())),
+        ),
+        NOW,
+    )
+    assert verbs(planned) == ["SetStatus bring-back"]
+    assert status_in(planned)["phase"] == "Running"
+
+
+def test_a_timeout_gives_a_deadline() -> None:
+    """SessionDeadline is the creation plus timeOut."""
+    planned = plan(restore_observed(restore(spec=restore_spec(timeOut="5m"), age_s=30)), NOW)
+    assert status_in(planned)["sessionDeadline"] == before(30 - 300)
+
+
+def test_a_success_is_reported() -> None:
+    """Stats, MetricsPushed, Event and duration in Stash's shape; needs no snapshot of its own."""
+    said = report(host(snapshots=()), retention=None, verification=None)
+    planned = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), reported(said))), NOW)
+    status = status_in(planned)
+    assert (status["phase"], status["sessionDuration"]) == ("Succeeded", "17s")
+    assert status["stats"] == [{"hostname": "host-0", "phase": "Succeeded", "duration": "3.5s"}]
+    assert conditions_in(planned).keys() == {"RestoreExecutorEnsured", "MetricsPushed"}
+    assert [(n.reason, n.message) for n in planned.notes] == [
+        ("Host Restore Succeeded", 'restore succeeded for host "host-0"')
+    ]
+    after = restore(status=status)
+    assert plan(restore_observed(after), NOW) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (report(failed_host("SnapshotNotFound", "no 12ab")), "SnapshotNotFound: no 12ab"),
+        (RunReport(hosts=()), "the report names no host"),
+    ],
+)
+def test_a_failure_is_reported(said: RunReport, error: str) -> None:
+    """The reason of the report, everywhere."""
+    executor = Executor(job(RUNNING), reported(said, code=1))
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert status_in(planned)["phase"] == "Failed"
+    assert planned.facts["error"] == error
+    assert planned.notes[0].message == f'restore failed for host "host-0". Reason: {error}'
+
+
+def test_failed_metrics_are_a_condition() -> None:
+    """They never decide (rule 5)."""
+    said = report(metrics=StepReport(StepState.FAILED, "no route"))
+    executor = Executor(job(RUNNING), reported(said))
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert status_in(planned)["phase"] == "Succeeded"
+    assert conditions_in(planned)["MetricsPushed"][0] == "False"
+
+
+def test_a_deadline_that_the_runner_kept_is_told() -> None:
+    """With the words of a restore."""
+    raw = restore(status=ENSURED, spec=restore_spec(timeOut="90s"))
+    executor = Executor(job(raw), reported(report(failed_host("DeadlineExceeded", "")), code=1))
+    planned = plan(restore_observed(raw, executor=executor), NOW)
+    assert conditions_in(planned)["DeadlineExceeded"][2] == (
+        "Failed to complete restore within 1m30s."
+    )
+
+
+@pytest.mark.parametrize(
+    ("executor", "error"),
+    [
+        (Executor(job_gone=True), "JobDeleted: "),
+        (Executor(job(RUNNING), pod(terminated(137, reason="OOMKilled"), phase="Failed")), "OOM"),
+        (Executor(job(RUNNING, conditions=job_complete()), pods_gone=True), "ReportLost: "),
+    ],
+)
+def test_a_dead_restore_says_that_the_target_may_be_half_written(
+    executor: Executor, error: str
+) -> None:
+    """Failed with a reason; what was restored so far stays."""
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert status_in(planned)["phase"] == "Failed"
+    assert planned.facts["error"].startswith(error)
+    assert conditions_in(planned)["RestoreDisrupted"][2].endswith(
+        "The target may be restored in part."
+    )
+
+
+def test_a_pod_that_never_started_ends_with_its_job() -> None:
+    """The Job goes first."""
+    stuck = pod(waiting("ImagePullBackOff", "no"), phase="Pending", age_s=700)
+    executor = Executor(job(RUNNING, age_s=700), stuck)
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert verbs(planned)[0] == "Delete stash-restore-bring-back-0"
+    assert verbs(planned)[-1] == "SetStatus bring-back"
+    assert planned.facts["error"].startswith("PodNotStarted: ")
+
+
+def test_a_disruption_is_remembered_until_the_next_pod_runs() -> None:
+    """As for backups, in a condition of its own."""
+    lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
+    planned = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), lost)), NOW)
+    assert conditions_in(planned)["RestoreWaiting"][:2] == ("True", "PodDisrupted")
+    waits = restore(status=status_in(planned))
+    back = restore_observed(waits, executor=Executor(job(RUNNING), pod(running())))
+    assert conditions_in(plan(back, NOW))["RestoreWaiting"][:2] == ("False", "PodStarted")
+
+
+def test_a_running_pod_costs_nothing() -> None:
+    """No write and no timer while a restore runs."""
+    executor = Executor(job(RUNNING), pod(running()))
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert (planned.writes, planned.requeue_after_s) == ((), None)
+
+
+def test_deletion_takes_only_the_finalizer_of_stash() -> None:
+    """The Job goes with its owner."""
+    held = restore(metadata={"deletionTimestamp": "x", "finalizers": ["stash.appscode.com"]})
+    (write,) = plan(restore_observed(held), NOW).writes
+    assert isinstance(write, Finalizer)
+    assert not write.present
+    assert plan(restore_observed(restore(metadata={"deletionTimestamp": "x"})), NOW) == Plan()
