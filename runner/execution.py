@@ -76,7 +76,9 @@ class Execution:
             result = _failed(job, err.reason, err.text)
         except Exception as err:  # noqa: BLE001 - the outermost boundary: a bug must be reported too
             result = self._crashed(job, err)
-        if job is not None and push:
+        # Who was told to end does not know whether its Job goes on, nor whether the metrics' group is
+        # being deleted with its object: the controller knows, and pushes for it.
+        if job is not None and push and not _was_interrupted(result):
             result = replace(result, metrics=self._push(job, result))
         limit_bytes = job.report_bytes if job is not None else SMALL_BYTES
         try:
@@ -207,8 +209,11 @@ def exit_code(result: RunReport) -> ExitCode:
     """Return what the process exits with; the report decides, the code is for people."""
     if all(host.succeeded for host in result.hosts):
         return ExitCode.OK
-    reasons = {host.reason for host in result.hosts}
-    return ExitCode.INTERRUPTED if Reason.INTERRUPTED in reasons else ExitCode.FAILED
+    return ExitCode.INTERRUPTED if _was_interrupted(result) else ExitCode.FAILED
+
+
+def _was_interrupted(result: RunReport) -> bool:
+    return any(host.reason == Reason.INTERRUPTED for host in result.hosts)
 
 
 def _known(repository: Repository) -> RepositoryReport:

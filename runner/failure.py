@@ -10,7 +10,8 @@ from runner.restic.process import Stop
 
 _DENIED = re.compile(
     r"access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskeyid|unauthorized|\b40[13]\b"
-    r"|authenticationfailed|authorizationfailure|invalid_grant|permission denied",
+    r"|signature we calculated|access key id you provided|no credentials|authenticationfailed"
+    r"|authorizationfailure|invalid_grant|permission denied",
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
@@ -86,24 +87,42 @@ def vanished(job: JobInput, what: str) -> RunError:
 
 def _stopped(outcome: Outcome, job: JobInput, verb: str) -> RunError | None:
     killed = "; restic did not stop and was killed: its lock may remain" if outcome.killed else ""
+    last = f"; the backend's last error: {outcome.backend_error}" if outcome.backend_error else ""
     match outcome.stop:
         case Stop.SIGNAL:
             text = f"the pod was told to stop during restic {verb}{killed}"
             return RunError(Reason.INTERRUPTED, text)
         case Stop.DEADLINE:
-            text = f"restic {verb} was not done by {job.deadline}{killed}; raise timeOut"
+            text = f"restic {verb} was not done by {job.deadline}{killed}; raise timeOut{last}"
             return RunError(Reason.DEADLINE_EXCEEDED, text)
         case Stop.PATIENCE:
-            return RunError(
-                Reason.BACKEND_UNREACHABLE,
-                f"{repository_name(job.repository)} did not answer: {outcome.last_words()}; check"
-                " the endpoint, DNS, network policies and certificates",
-            )
+            return _unusable(job, outcome)
     return None
 
 
-def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
+def is_lasting(backend_error: str) -> bool:
+    """Tell whether trying again cannot mend it: refused keys, or a certificate not trusted."""
+    return bool(_DENIED.search(backend_error) or "x509: " in backend_error)
+
+
+def _unusable(job: JobInput, outcome: Outcome) -> RunError:
+    """Return the failure of a backend that cannot be used: refused, or not reached."""
     name = repository_name(job.repository)
+    last = outcome.last_words()
+    if _DENIED.search(f"{last} {outcome.backend_error}"):
+        return RunError(
+            Reason.BACKEND_DENIED,
+            f"{name} refuses access: {last}; check the keys in {secret_name(job.repository)} and"
+            " their rights (for a local backend: owner and mode of the folder)",
+        )
+    return RunError(
+        Reason.BACKEND_UNREACHABLE,
+        f"{name} cannot be reached: {last}; check the endpoint, DNS, network policies and"
+        " certificates (an own CA: CA_CERT_DATA in the Secret)",
+    )
+
+
+def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
     last = outcome.last_words()
     if outcome.code < 0:
         return RunError(
@@ -112,16 +131,6 @@ def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
             f" memory limit may be too low: {last}",
         )
     said = f"{last} {outcome.backend_error}"
-    if _DENIED.search(said):
-        return RunError(
-            Reason.BACKEND_DENIED,
-            f"{name} refuses access: {last}; check the keys in {secret_name(job.repository)} and"
-            " their rights (for a local backend: owner and mode of the folder)",
-        )
-    if outcome.backend_error or _UNREACHABLE.search(said):
-        return RunError(
-            Reason.BACKEND_UNREACHABLE,
-            f"{name} cannot be reached: {last}; check the endpoint, DNS, network policies and"
-            " certificates",
-        )
+    if outcome.backend_error or _DENIED.search(said) or _UNREACHABLE.search(said):
+        return _unusable(job, outcome)
     return RunError(Reason.RESTIC_FAILED, f"restic {verb} failed with {outcome.code}: {last}")

@@ -10,7 +10,7 @@ from time import monotonic
 
 from controller.api.job_input import JobInput
 from controller.api.report import Reason
-from runner.failure import RunError, failure_of, repository_name, secret_name, vanished
+from runner.failure import RunError, failure_of, is_lasting, repository_name, secret_name, vanished
 from runner.log import Log, now_s
 from runner.restic import command, process
 from runner.restic.environment import CA_FILE, environment
@@ -24,6 +24,8 @@ CACHE = "restic-cache"
 TMP = "restic-tmp"
 PATIENCE_S = 90.0
 """How long the backend may only answer with errors before anything was read from it."""
+LASTING_S = 20.0
+"""The same for errors that no waiting mends."""
 SILENCE_S = 105.0
 """The same without any answer: opening reads a few small files, whatever the repository's size."""
 _ASK_AGAIN_S = 1.0
@@ -172,6 +174,8 @@ class Repository:
             self._opened = True
             return math.inf
         limit_s = PATIENCE_S if collector.backend_error else SILENCE_S
+        if is_lasting(collector.backend_error):
+            limit_s = LASTING_S
         return 0.0 if elapsed_s >= limit_s else _ASK_AGAIN_S
 
 

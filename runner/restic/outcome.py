@@ -1,5 +1,6 @@
 """What one restic command did: its end, and what of its output matters. Memory is bounded."""
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,14 +24,14 @@ TAIL_CHARACTERS = 500
 ITEMS = 20
 DOCUMENT_BYTES = 64 << 20
 """About 30,000 snapshots in the output of `forget`."""
-RETRYING = "returned error, retrying after"
+_RETRYING = re.compile(r"returned error, retrying after [^ ]+: (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`items` are the first files with an error, `item_count` counts all such errors.
 
-    `backend_error` is restic's last line about a request that it retries.
+    `backend_error` is the last error of a request that restic retries.
     """
 
     exit: Exit
@@ -138,8 +139,8 @@ class Collector:
                 self._changed = message.new_id
             case Text() if message.text.strip():
                 self._tail.append(message.text[:TAIL_CHARACTERS])
-                if RETRYING in message.text:
-                    self.backend_error = message.text[:TAIL_CHARACTERS]
+                if retried := _RETRYING.search(message.text):
+                    self.backend_error = retried[1][:TAIL_CHARACTERS]
         self._on_message(message)
 
     def _item_error(self, error: ItemError) -> None:

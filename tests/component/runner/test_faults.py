@@ -38,9 +38,10 @@ def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
 
 
 def locks(place: Place) -> list[str]:
-    """Return the names of the repository's lock files."""
-    folder = place.repository / "locks"
-    return [entry.name for entry in folder.iterdir()] if folder.exists() else []
+    """Return the names of the repository's complete lock files."""
+    return sorted(
+        path.name for path in (place.repository / "locks").glob("*") if len(path.name) == 64
+    )
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
+from controller.api.metrics import exposition
 from controller.api.report import HostReport, RepositoryReport, RunReport, SnapshotReport
-from runner.metrics import exposition, samples
+from runner.metrics import samples
 
 JOB = JobInput(
     session_kind="BackupSession",
