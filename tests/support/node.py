@@ -40,8 +40,15 @@ class Process:
 
     def cpu_s(self) -> float:
         """Return the processor time that it used, children that it waited for not included."""
-        fields = (self.folder / "stat").read_text().rpartition(")")[2].split()
+        fields = self._stat()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def started_s(self) -> float:
+        """Return when it began, in seconds since the start of the machine (CLOCK_BOOTTIME)."""
+        return int(self._stat()[19]) / TICKS_PER_S
+
+    def _stat(self) -> list[str]:
+        return (self.folder / "stat").read_text().rpartition(")")[2].split()
 
     def mount_options(self, place: str) -> tuple[str, ...]:
         """Return the options of the mount at a place of its own file system; empty without one."""
