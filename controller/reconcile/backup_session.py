@@ -1,5 +1,6 @@
 """BackupSession: one run of a backup, from Pending to its final phase."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -159,6 +160,8 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
     conditions = status(seen.session).get("conditions") or ()
     since = awaited_since(conditions, Type.BACKUP_WAITING)
     found = verdict(seen.executor, now=now, limits=seen.limits, awaited_since=since)
+    if isinstance(found, Waiting | Running) and _is_abandoned(seen):
+        return _bury(seen, _cancelled(seen), now)
     match found:
         case Waiting(requeue_after_s, words):
             facts = {"step": "waiting_for_pod", "words": words} if words else {}
@@ -173,6 +176,24 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
             return _bury(seen, found, now)
         case _:
             assert_never(found)
+
+
+def _is_abandoned(seen: SessionObserved) -> bool:
+    """Tell whether nobody wants the backup any more (D15)."""
+    return seen.configuration is None or is_deleting(seen.configuration)
+
+
+def _cancelled(seen: SessionObserved) -> Died:
+    """Return the end of a run whose configuration was deleted: the pod releases its own lock.
+
+    Sessions of a trigger go with their configuration by garbage collection; those that a user made
+    have no owner.
+    """
+    invoker = dig(seen.session, "spec", "invoker") or {}
+    name = f"{invoker.get('kind')} {namespace_of(seen.session)}/{invoker.get('name')}"
+    return Died(
+        "ConfigurationDeleted", f"{name} was deleted during the backup: it was ended", end_job=True
+    )
 
 
 def _interruption(
@@ -253,9 +274,7 @@ def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
     }
     conditions = [_deadline_condition(seen)] if died.deadline else []
     ended = end(seen, Outcome(Phase.FAILED, message), now, conditions=conditions, target=target)
-    return Plan(
-        writes=(*_cleanup(seen, died, now), *ended.writes), notes=ended.notes, facts=ended.facts
-    )
+    return replace(ended, writes=(*_cleanup(seen, died, now), *ended.writes))
 
 
 def _cleanup(seen: SessionObserved, died: Died, now: datetime) -> tuple[Write, ...]:

@@ -832,6 +832,29 @@ def test_a_deleted_job_fails_its_session_for_ever() -> None:
     assert planned.facts["error"] == "JobDeleted: its Job was deleted before it reported"
 
 
+@pytest.mark.parametrize("found", [None, configuration(metadata={"deletionTimestamp": "x"})])
+def test_a_run_ends_with_its_configuration(found: Obj | None) -> None:
+    """D15: the Job goes, and with it the pod, which releases its lock; the session says why."""
+    runs = pod(running(), phase="Running")
+    executor = Executor(job(RUNNING), runs)
+    planned = plan(session_observed(RUNNING, executor=executor, configuration=found), NOW)
+    assert verbs(planned) == [
+        "Delete Job stash-backup-nightly-1-0",
+        "SetStatus BackupSession nightly-1",
+    ]
+    assert status_in(planned)["phase"] == "Failed"
+    assert planned.facts["error"] == (
+        "ConfigurationDeleted: BackupConfiguration demo/nightly was deleted during the backup: "
+        "it was ended"
+    )
+
+
+def test_a_run_that_reported_before_its_configuration_went_counts() -> None:
+    """What was saved is saved."""
+    planned = plan(ended(reported(report(host())), configuration=None), NOW)
+    assert status_in(planned)["phase"] == "Succeeded"
+
+
 def test_the_backstop_deadline_is_a_deadline() -> None:
     """ActiveDeadlineSeconds ends what the runner did not."""
     executor = Executor(job(RUNNING, conditions=job_failed("DeadlineExceeded", "too long")))
