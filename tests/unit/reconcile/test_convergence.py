@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.api.conditions import FINAL_PHASES
-from controller.api.objects import Obj, is_deleting, key_of, name_of, status, uid_of
+from controller.api.objects import Obj, controller_uid, is_deleting, key_of, name_of, status, uid_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -59,7 +59,9 @@ def world(*, used: bool) -> ToyCluster:
     listed += [
         (BACKUP_CONFIGURATION, configuration(name, status={})) for name in ("nightly", "weekly")
     ]
-    return ToyCluster(*listed)
+    cluster = ToyCluster(*listed)
+    assert cluster.settle(cluster.remove_pod)
+    return cluster
 
 
 SESSIONS = [
@@ -118,6 +120,13 @@ def crash(cluster: ToyCluster, index: int) -> None:
         cluster.turn(route, Fuse(1 + index // 2 % 4, after=bool(index % 2)))
 
 
+def work_off(cluster: ToyCluster, _: int) -> None:
+    """Catch up and take every turn that is due: a moment in which all is well."""
+    catch_up(cluster, 0)
+    for route in cluster.due():
+        cluster.turn(route)
+
+
 def restart(cluster: ToyCluster, _: int) -> None:
     """Restart the controller between two turns."""
     cluster.restart()
@@ -167,9 +176,20 @@ def remove_pod(cluster: ToyCluster, index: int) -> None:
 
 
 def delete_job(cluster: ToyCluster, index: int) -> None:
-    """Delete a Job by hand."""
+    """Delete a Job by hand.
+
+    Of one that was deleted before any status spoke of it nothing is left: it may come again.
+    """
     if jobs := cluster.server.all(JOB):
-        cluster.server.remove(JOB, key_of(jobs[index % len(jobs)]))
+        job = jobs[index % len(jobs)]
+        owner = str(controller_uid(job))
+        sessions = [
+            *cluster.server.all(BACKUP_SESSION),
+            *cluster.server.all(RESTORE_SESSION),
+        ]
+        if any(uid_of(o) == owner and status(o).get("phase") != "Running" for o in sessions):
+            cluster.server.jobs_made.pop(owner, None)
+        cluster.server.remove(JOB, key_of(job))
 
 
 def pass_time(cluster: ToyCluster, index: int) -> None:
@@ -200,6 +220,7 @@ ACTIONS: list[Action] = [
     catch_up,
     turn,
     any_turn,
+    work_off,
     crash,
     restart,
     sync_jobs,
@@ -212,7 +233,11 @@ ACTIONS: list[Action] = [
     touch,
 ]
 # What makes progress comes more often than what hinders it.
-WEIGHTED = [*ACTIONS, new_session, deliver, deliver, catch_up, turn, turn, turn, crash, sync_jobs]
+WEIGHTED = [
+    *ACTIONS,
+    *(new_session, new_session, deliver, catch_up, catch_up, turn, turn, crash, crash, crash),
+    *(sync_jobs, start_pod),
+]
 
 stories = st.lists(
     st.tuples(st.sampled_from(WEIGHTED), st.integers(0, 1000)), min_size=5, max_size=80
@@ -261,13 +286,17 @@ def check(cluster: ToyCluster) -> None:
         assert plan is None or plan.writes == (), route
 
 
+CRASH: list[tuple[Action, int]] = [(catch_up, 0), (crash, 1)]
+"""The Job is created, and the controller ends before it knows."""
+CRASHED_AT_JOB: list[tuple[Action, int]] = [(new_session, 0), *CRASH]
+
+
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stories, st.sampled_from(sorted(FINALES)), st.booleans())
-@example(
-    [(new_session, 0), (catch_up, 0), (turn, 0), (turn, 0), (turn, 0), (new_session, 1)],
-    "well",
-    False,
-)
+@example([*CRASHED_AT_JOB, (new_session, 1), (catch_up, 0), (turn, 1)], "well", False)
+@example([*CRASHED_AT_JOB, (new_session, 1), (catch_up, 0), (turn, 1), (turn, 0)], "well", True)
+@example([(new_session, 2), *CRASH, (new_session, 0), (catch_up, 0), (turn, 1)], "well", False)
+@example([*CRASHED_AT_JOB, (touch, 0), (catch_up, 0), (delete_job, 0)], "killed", True)
 def test_every_story_ends(story: list[tuple[Action, int]], finale: str, used: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
     """Every session reaches a final phase and stays in it; success is proven; nothing runs twice.
 

@@ -1,0 +1,112 @@
+"""Live reads: what is taken along, and above all what is not."""
+
+from typing import Any
+
+from controller.api.objects import Key, Obj
+from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
+from controller.kube.errors import NotFound
+from controller.observe.live import read_pvc, read_secret, read_use, read_words
+from tests.support.builders import job, pvc, session
+
+
+class Server:
+    """Answers from a table; lists come in pages of one object."""
+
+    def __init__(self, *objects: tuple[Resource, Obj]) -> None:
+        self.objects = list(objects)
+        self.asked: list[str] = []
+
+    def get(self, resource: Resource, namespace: str, name: str, **_: Any) -> Obj:
+        """Return an object."""
+        self.asked.append(f"get {resource} {namespace}/{name}")
+        for kind, obj in self.objects:
+            if kind == resource and obj["metadata"]["name"] == name:
+                return obj
+        raise NotFound("no", code=404)
+
+    def list_page(
+        self, resource: Resource, namespace: str = "", *, continue_token: str = "", **given: Any
+    ) -> Obj:
+        """Return one page."""
+        self.asked.append(f"list {resource} {namespace} {sorted(given.items())}")
+        items = [obj for kind, obj in self.objects if kind == resource]
+        at = int(continue_token or 0)
+        more = str(at + 1) if at + 1 < len(items) else ""
+        return {"items": items[at : at + 1], "metadata": {"continue": more}}
+
+
+def client(*objects: tuple[Resource, Obj]) -> Any:
+    """Return a client of such a server."""
+    return Server(*objects)
+
+
+def test_the_values_of_a_secret_go_nowhere() -> None:
+    """Only the names of its keys are known afterwards, and which of them are empty."""
+    raw = {
+        "metadata": {"name": "s", "namespace": "demo"},
+        "data": {"RESTIC_PASSWORD": "c2VjcmV0", "EMPTY": "", "NULL": None, "ODD": "%"},
+    }
+    found = read_secret(client((SECRET, raw)), Key("demo", "s"))
+    assert found.found
+    assert found.keys == {"RESTIC_PASSWORD", "EMPTY", "NULL", "ODD"}
+    assert "RESTIC_PASSWORD" not in found.empty_keys
+    assert {"EMPTY", "NULL"} <= found.empty_keys
+    assert "c2VjcmV0" not in repr(found)
+    assert "secret" not in repr(found)
+
+
+def test_a_secret_without_data_lacks_everything() -> None:
+    """`data` may be absent."""
+    found = read_secret(client((SECRET, {"metadata": {"name": "s"}})), Key("demo", "s"))
+    assert (found.found, found.keys) == (True, frozenset())
+    assert found.problem is not None
+
+
+def test_what_nobody_named_is_not_asked_for() -> None:
+    """An empty name would be a list."""
+    server = client()
+    assert not read_secret(server, Key("demo", "")).found
+    assert read_pvc(server, Key("demo", "")) is None
+    assert server.asked == []
+
+
+def test_what_does_not_exist_is_none() -> None:
+    """A 404 is a value, not an error."""
+    assert read_pvc(client(), Key("demo", "data")) is None
+    assert read_pvc(client((PVC, pvc())), Key("demo", "data")) == pvc()
+    assert not read_secret(client(), Key("demo", "s")).found
+
+
+def user(name: str, claim: str, node: str) -> tuple[Resource, Obj]:
+    """Return a pod that mounts a claim."""
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": claim}}
+    return POD, {
+        "metadata": {"name": name},
+        "spec": {"volumes": [{"name": "t", "emptyDir": {}}, volume], "nodeName": node},
+    }
+
+
+def test_the_users_of_a_claim_are_found_on_all_pages() -> None:
+    """Names of pods, each node once."""
+    server = client(
+        user("a", "data", "n1"),
+        user("b", "other", "n2"),
+        user("c", "data", "n1"),
+        user("d", "data", "n3"),
+    )
+    found = read_use(server, Key("demo", "data"))
+    assert (found.pods, found.nodes) == (("a", "c", "d"), ("n1", "n3"))
+
+
+def test_events_are_quoted_once_and_newest_first() -> None:
+    """At most three texts, no double, only what happened to this Job."""
+    texts = ["old", "same", "same", "", "newer", "newest"]
+    server = client(*((CORE_EVENT, {"metadata": {"name": "e"}, "message": text}) for text in texts))
+    server.list_page = lambda _resource, _namespace, **given: {
+        "items": [{"message": text} for text in texts],
+        "given": server.asked.append(given["field_selector"]),
+    }
+    assert read_words(server, job(session())) == ("newest", "newer", "same")
+    assert server.asked == [
+        "involvedObject.kind=Job,involvedObject.name=stash-backup-nightly-1-0,type=Warning"
+    ]

@@ -1,0 +1,262 @@
+"""The observers: cached where it is cheap, live where a verdict depends on it (D10)."""
+
+from typing import Any
+
+from controller.api.objects import Key, Obj, key_of, name_of
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
+    FUNCTION,
+    JOB,
+    POD,
+    PVC,
+    REPOSITORY,
+    RESTORE_SESSION,
+    SECRET,
+    TASK,
+    Resource,
+)
+from controller.observe.routes import RESTORE_LANE, SESSION_LANE, Route
+from controller.reconcile.observed import SessionObserved
+from tests.support.builders import (
+    NAMESPACE,
+    before,
+    catalog,
+    configuration,
+    configuration_spec,
+    job,
+    job_complete,
+    pod,
+    pvc,
+    repository,
+    restore,
+    running,
+    running_status,
+    session,
+)
+from tests.support.toy_cluster import CACHED, ToyCluster
+
+KEY = Key(NAMESPACE, "nightly-1")
+RUNNING = session(status=running_status())
+
+
+def world(*more: tuple[Resource, Obj], without: Resource | None = None) -> ToyCluster:
+    """Return a cluster that a controller has just listed, and in which nothing happened yet."""
+    secret: Obj = {
+        "metadata": {"name": "s3-secret", "namespace": NAMESPACE, "uid": "u"},
+        "data": {"RESTIC_PASSWORD": "cGFzc3dvcmQ="},
+    }
+    usual: list[tuple[Resource, Obj]] = [
+        (SECRET, secret),
+        (PVC, pvc()),
+        (REPOSITORY, repository()),
+        (BACKUP_CONFIGURATION, configuration()),
+    ]
+    usual += [
+        (kind, {**item, "metadata": {**item["metadata"], "namespace": ""}})
+        for kind in (FUNCTION, TASK)
+        for item in catalog(kind.kind).values()
+    ]
+    return ToyCluster(*(pair for pair in usual if pair[0] != without), *more)
+
+
+def seen(cluster: ToyCluster, key: Key = KEY) -> SessionObserved:
+    """Return what the observer of sessions sees."""
+    found = cluster.process.lanes[SESSION_LANE].observe(key, None)
+    assert isinstance(found, SessionObserved)
+    return found
+
+
+def requests(cluster: ToyCluster) -> list[str]:
+    """Write down the reads from now on."""
+    asked: list[str] = []
+    server: Any = cluster.server
+    get, list_page = server.get, server.list_page
+
+    def counted_get(resource: Resource, namespace: str, name: str, **more: Any) -> Obj:
+        asked.append(f"get {resource} {name}")
+        found: Obj = get(resource, namespace, name, **more)
+        return found
+
+    def counted_list(resource: Resource, namespace: str = "", **more: Any) -> Obj:
+        asked.append(f"list {resource}")
+        found: Obj = list_page(resource, namespace, **more)
+        return found
+
+    server.get, server.list_page = counted_get, counted_list
+    return asked
+
+
+def test_a_new_session_is_seen_with_all_it_names() -> None:
+    """Two live reads, and one list where the claim binds to a node."""
+    cluster = world((BACKUP_SESSION, session()))
+    asked = requests(cluster)
+    found = seen(cluster)
+    assert found.references.secret is not None
+    assert found.references.secret.problem is None
+    assert found.references.functions.keys() == {"pvc-backup"}
+    assert asked == ["get PersistentVolumeClaim data", "get Secret s3-secret", "list Pod"]
+
+
+def test_a_session_that_runs_is_seen_without_a_request() -> None:
+    """Nothing is read while a backup runs (D13)."""
+    owner = job(RUNNING)
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, owner), (POD, pod(running(), of=owner)))
+    asked = requests(cluster)
+    found = seen(cluster)
+    assert found.executor.pod is not None
+    assert found.references.repository is not None
+    assert asked == []
+
+
+def test_an_ended_session_is_seen_without_a_request() -> None:
+    """It needs nothing any more, also when its configuration is gone."""
+    done = session(status={**running_status(), "phase": "Succeeded"})
+    cluster = world((BACKUP_SESSION, done), without=BACKUP_CONFIGURATION)
+    asked = requests(cluster)
+    seen(cluster)
+    assert asked == []
+
+
+def test_a_job_is_gone_only_when_a_live_read_says_so() -> None:
+    """The cache of Jobs may lag behind the session's own (D10)."""
+    cluster = world((BACKUP_SESSION, RUNNING))
+    cluster.server.put_object(JOB, job(RUNNING))
+    assert seen(cluster).executor.job is not None
+    cluster.server.remove(JOB, key_of(job(RUNNING)))
+    assert seen(cluster).executor.job_gone
+
+
+def test_a_namesake_of_another_session_is_not_its_job() -> None:
+    """A Job that was created for a session of that name which is gone."""
+    other = job({**RUNNING, "metadata": {**RUNNING["metadata"], "uid": "another"}})
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, other))
+    assert seen(cluster).executor.job_gone
+
+
+def test_a_pod_is_gone_only_when_a_live_read_says_so() -> None:
+    """A Job that ended has a pod, until the API server says that it has none."""
+    owner = job(RUNNING, conditions=job_complete())
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, owner))
+    cluster.server.put_object(POD, pod(running(), of=owner))
+    assert seen(cluster).executor.pod is not None
+    cluster.server.remove(POD, key_of(pod(of=owner)))
+    assert seen(cluster).executor.pods_gone
+
+
+def test_a_pod_is_looked_for_live_before_its_job_is_ended() -> None:
+    """A watch of pods that hangs must not kill a backup that runs."""
+    owner = job(RUNNING, age_s=601)
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, owner))
+    cluster.server.put_object(POD, pod(running(), of=owner))
+    assert seen(cluster).executor.pod is not None
+
+
+def test_events_are_read_when_no_pod_appears() -> None:
+    """Not in the first five seconds."""
+    for age_s, words in ((1, ()), (6, ("exceeded quota",))):
+        cluster = world((BACKUP_SESSION, RUNNING), (JOB, job(RUNNING, age_s=age_s)))
+        cluster.server.quota_full = True
+        assert seen(cluster).executor.words == words
+
+
+def test_a_job_that_the_status_does_not_know_is_seen() -> None:
+    """The controller ended between the two writes; the neighbours learn of it as well."""
+    older, younger = session("nightly-0", age_s=9), session()
+    cluster = world((BACKUP_SESSION, older), (BACKUP_SESSION, younger), (JOB, job(younger)))
+    assert seen(cluster).executor.job is not None
+    assert seen(cluster, Key(NAMESPACE, "nightly-0")).started == {"uid-of-nightly-1"}
+
+
+def test_a_configuration_is_looked_for_live_before_it_is_missed() -> None:
+    """The session may be in its cache before the configuration is in another (D10)."""
+    cluster = world((BACKUP_SESSION, session()), without=BACKUP_CONFIGURATION)
+    assert seen(cluster).configuration is None
+    cluster.server.put_object(BACKUP_CONFIGURATION, configuration())
+    assert seen(cluster).configuration is not None
+
+
+def test_siblings_rivals_and_neighbours() -> None:
+    """By the spec's invoker, by the repository's URL, by the Repository: each without itself."""
+    same = repository("copy", used=False)
+    same["spec"] = repository(used=False)["spec"]
+    elsewhere = repository("elsewhere", used=False)
+    cluster = world(
+        (REPOSITORY, repository(used=False)),
+        (REPOSITORY, same),
+        (REPOSITORY, elsewhere),
+        *(
+            (
+                BACKUP_CONFIGURATION,
+                configuration(of, spec=configuration_spec(repository={"name": repo})),
+            )
+            for of, repo in (("weekly", "copy"), ("other", "elsewhere"))
+        ),
+        *(
+            (BACKUP_SESSION, session(f"{of}-{n}", of=of))
+            for of in ("nightly", "weekly", "other")
+            for n in (1, 2)
+        ),
+        (BACKUP_SESSION, session("weekly-3", of="weekly", status={"phase": "Failed"})),
+    )
+    found = seen(cluster)
+    assert [name_of(o) for o in found.siblings] == ["nightly-2"]
+    assert sorted(name_of(o) for o in found.rivals) == ["nightly-2", "weekly-1", "weekly-2"]
+    assert [name_of(o) for o in found.neighbours] == ["weekly"]
+
+
+def test_a_used_repository_has_no_rivals() -> None:
+    """Only initialising is exclusive; nothing is computed for it later."""
+    cluster = world((BACKUP_SESSION, session()), (BACKUP_SESSION, session("nightly-0")))
+    assert seen(cluster).rivals == ()
+
+
+def test_a_local_path_means_another_place_in_each_repository() -> None:
+    """Two volumes may be mounted at one path."""
+    backend = {
+        "storageSecretName": "s3-secret",
+        "local": {"mountPath": "/backup", "nfs": {"server": "n", "path": "/"}},
+    }
+    cluster = world(
+        (REPOSITORY, repository(used=False, spec={"backend": backend})),
+        (REPOSITORY, repository("second", used=False, spec={"backend": backend})),
+        (
+            BACKUP_CONFIGURATION,
+            configuration("weekly", spec=configuration_spec(repository={"name": "second"})),
+        ),
+        (BACKUP_SESSION, session()),
+        (BACKUP_SESSION, session("weekly-1", of="weekly")),
+    )
+    assert seen(cluster).rivals == ()
+
+
+def test_what_is_gone_is_not_observed() -> None:
+    """None tells the loop to forget the key."""
+    cluster = world()
+    for lane in cluster.process.lanes.values():
+        assert lane.observe(Key(NAMESPACE, "nothing"), None) is None
+
+
+def test_a_restore_that_runs_is_seen_without_a_request() -> None:
+    """As a backup is."""
+    conditions = [
+        {"type": "RestoreExecutorEnsured", "status": "True", "lastTransitionTime": before(0)}
+    ]
+    raw = restore(status={"phase": "Running", "conditions": conditions})
+    owner = job(raw)
+    cluster = world((RESTORE_SESSION, raw), (JOB, owner), (POD, pod(running(), of=owner)))
+    asked = requests(cluster)
+    found = cluster.process.lanes[RESTORE_LANE].observe(Key(NAMESPACE, "bring-back"), None)
+    assert found.executor.pod is not None
+    assert asked == []
+
+
+def test_a_pod_wakes_its_session() -> None:
+    """The only thing that happens while a backup runs is the end of its pod."""
+    owner = job(RUNNING)
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, owner))
+    cluster.process.due.clear()
+    cluster.server.put_object(POD, pod(running(), of=owner))
+    for resource in CACHED:
+        cluster.deliver(resource)
+    assert cluster.due() == [Route(SESSION_LANE, KEY)]
