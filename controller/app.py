@@ -39,12 +39,13 @@ from controller.engine.httpd import HttpServer
 from controller.engine.informer import Informer, wait_for_sync
 from controller.engine.loop import Loop
 from controller.engine.metrics import Metrics
+from controller.engine.pushgateway import PushgatewaySender
 from controller.engine.queue import WorkQueue
 from controller.engine.threads import Supervisor
 from controller.kube.config import connect
 from controller.kube.errors import KubeError
 from controller.log import set_up_log
-from controller.observe.informers import build_informers, connect_routes
+from controller.observe.informers import build_informers, connect_removals, connect_routes
 from controller.observe.observers import (
     CatalogObserver,
     ConfigurationObserver,
@@ -60,6 +61,7 @@ from controller.observe.routes import (
     RESTORE_LANE,
     SESSION_LANE,
 )
+from controller.observe.state_metrics import StateCollector
 from controller.plan import Plan, Refusal
 from controller.reconcile import (
     backup_configuration,
@@ -76,6 +78,7 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 120.0
 DRAIN_S = 15.0
 EVENTS_S = 3.0
+PUSHES_S = 1.0
 CATALOGUE_S = 10.0
 QUIET_S = 15 * 60.0
 STUCK_S = 10 * 60.0
@@ -126,6 +129,7 @@ class App:
         self._recorder = Recorder(
             self._client, self._clock, instance=settings.pod_name, metrics=self._metrics
         )
+        self._pushgateway = PushgatewaySender(settings.pushgateway_url, metrics=self._metrics)
         self._election = Election(
             self._client,
             self._clock,
@@ -136,6 +140,8 @@ class App:
             metrics=self._metrics,
         )
         self._synced = False
+        collector = StateCollector(self._informers.caches, leads=self._leads)
+        self._metrics.registry.register(collector)
 
     def run(self) -> int:
         """Run until a signal or a failure; return the exit code."""
@@ -192,11 +198,14 @@ class App:
     def _lead(self) -> None:
         self._label_leader(leading=True)
         self._threads.start("events", self._recorder.run, may_end=True)
+        self._threads.start("pushgateway", self._pushgateway.run, may_end=True)
+        connect_removals(self._informers, self._pushgateway.remove)
         self._start_workers()
         self._stop.wait()
         if not self._queue.drain(DRAIN_S):
             log.warning("turns_still_running", after_s=DRAIN_S)
         self._recorder.close(EVENTS_S)
+        self._pushgateway.close(PUSHES_S)
         self._label_leader(leading=False)
         if self._settings.leader_elect:
             self._election.stop()
@@ -217,6 +226,7 @@ class App:
                 queue=self._queue,
                 executor=executor,
                 record=self._recorder.record,
+                push=self._pushgateway.push,
                 clock=self._clock,
                 lister=informer.lister,
                 metrics=self._metrics,
@@ -343,16 +353,22 @@ class App:
         since_s = self._client.unauthorized_for_s()
         return f"401 for {since_s:.0f} s" if since_s > UNAUTHORIZED_S else None
 
+    def _leads(self) -> bool:
+        leads = not self._settings.leader_elect or self._election.leading.is_set()
+        return self._synced and leads
+
     def _unsynced(self) -> str | None:
         return None if self._synced else "the caches have not synced yet"
 
 
 def _exit_process(why: str) -> None:
     """End at once: what this process does after it lost the Lease could be done twice."""
-    sys.stdout.flush()
-    sys.stderr.write(f"exiting: {why}\n")
-    sys.stderr.flush()
-    os._exit(1)
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(f"exiting: {why}\n")
+        sys.stderr.flush()
+    finally:  # a closed pipe must not keep a second leader alive
+        os._exit(1)
 
 
 def run(settings: Settings) -> int:

@@ -234,9 +234,11 @@ class Election:
             log.info("lease_released", lease=self._name)
 
     def _lose(self, why: str) -> None:
-        log.error("lease_lost", lease=self._name, identity=self._identity, why=why)
-        self._set_leading(leads=False)
-        self._exit("lease_lost")
+        try:
+            self._set_leading(leads=False)
+            log.error("lease_lost", lease=self._name, identity=self._identity, why=why)
+        finally:  # a log that cannot be written (a closed pipe) must not keep a second leader alive
+            self._exit("lease_lost")
 
     def _set_leading(self, *, leads: bool) -> None:
         (self.leading.set if leads else self.leading.clear)()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from controller.api.resources import LEASE
+from controller.engine import election as election_module
 from controller.engine.election import Election, Timing
 from controller.kube.errors import Conflict, Unreachable
 from tests.support.clock import FakeClock
@@ -194,6 +195,24 @@ def test_a_stop_with_a_dead_api_server_ends_all_the_same() -> None:
     a.election._stop.set()
     a.election.run()
     assert a.election.stop(0.0)
+
+
+def test_a_log_that_fails_does_not_keep_the_process_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Standard output may be a closed pipe: the exit comes all the same."""
+    kube = FakeKube()
+    a = Candidate(kube, "a")
+    a.step()
+    a.clock.advance(11.0)
+
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(election_module.log, "error", broken, raising=False)
+    with pytest.raises(BrokenPipeError):
+        a.election.check()
+    assert a.exits == ["lease_lost"]
 
 
 def test_health_tells_of_a_leader_without_lease() -> None:
