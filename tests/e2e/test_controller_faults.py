@@ -1,0 +1,168 @@
+"""The operator or the API server goes away: backups go on, nothing happens twice or not at all."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.kube.errors import KubeError
+from tests.support.audit import Audit
+from tests.support.cluster import ROOT, Cluster, Space
+from tests.support.evidence import answers, job_of, kill, pods_of, snapshots, wait_restic
+
+pytestmark = pytest.mark.serial
+
+SLOW = {"args": ["--limit-upload=600"]}
+"""KiB per second: with BIG the upload takes ten seconds."""
+BIG = "head -c 6000000 /dev/urandom > /data/big; sync"
+SELECTOR = "app.kubernetes.io/component=operator,app.kubernetes.io/name=drey"
+HANDOVER_S = 3.0
+
+
+def operators(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the pods of the operator that are not on their way out."""
+    pods = cluster.list("pod", "drey", SELECTOR)
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return the status of the operator's container in a pod."""
+    statuses = pod["status"].get("containerStatuses") or ()
+    return next((dict(c) for c in statuses if c["name"] == "operator"), {})
+
+
+def holder(cluster: Cluster) -> str:
+    """Return who holds the Lease, empty when nobody does."""
+    lease = cluster.get("lease", "drey", "drey") or {}
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def leader(cluster: Cluster) -> dict[str, Any]:
+    """Return the pod that holds the Lease."""
+
+    def probe() -> dict[str, Any]:
+        name = holder(cluster).rpartition("_")[0]
+        found = [pod for pod in operators(cluster) if pod["metadata"]["name"] == name]
+        return found[0] if found and container(found[0]).get("ready") else {}
+
+    found: dict[str, Any] = cluster.until("a leader", probe, timeout_s=60.0)
+    return found
+
+
+@pytest.fixture
+def running(space: Space) -> Space:
+    """A namespace with a backup that goes on for about ten seconds, seen as Running."""
+    space.ready(target=SLOW)
+    space.exec("app", BIG)
+    space.apply(space.session("first"))
+    wait_restic(space, job_of("first"))
+    space.wait_phase("backupsession", "first", "Running")
+    return space
+
+
+def assert_done_once(space: Space, audit: Audit) -> None:
+    """The backup succeeded, with one Job, one pod and one snapshot; the next one works too."""
+    done = space.wait_phase("backupsession", "first", "Succeeded", timeout_s=90.0)
+    names = [s["name"] for s in done["status"]["targets"][0]["stats"][0]["snapshots"]]
+    assert [found["id"] for found in snapshots(space)] == names
+    assert len(pods_of(space, job_of("first"))) == 1
+    assert answers(audit, "create", "jobs", space).count(201) <= 1
+    space.apply(space.configuration())
+    space.back_up("second")
+
+
+def test_operator_killed(cluster: Cluster, running: Space) -> None:
+    """A killed operator finds its backup again, and how it ended while nobody looked."""
+    audit = Audit(cluster.info["audit_log"])
+    pod = leader(cluster)
+    restarts = container(pod)["restartCount"]
+    kill(pod, "controller")
+
+    def restarted() -> bool:
+        found = cluster.get("pod", pod["metadata"]["name"], "drey") or {}
+        status = container(found)
+        killed = (status.get("lastState") or {}).get("terminated") or {}
+        return bool(status.get("restartCount") == restarts + 1 and killed.get("exitCode") == 137)
+
+    cluster.until("the restart", restarted, timeout_s=60.0)
+    assert_done_once(running, audit)
+
+
+def test_api_server_restarted(cluster: Cluster, running: Space) -> None:
+    """A backup does not need the API server; its end is seen once the server is back."""
+    audit = Audit(cluster.info["audit_log"])
+    restarts = sum(container(pod)["restartCount"] for pod in operators(cluster))
+    cluster.run(
+        sys.executable, str(ROOT / "hack" / "cluster"), "restart-apiserver", timeout_s=120.0
+    )
+
+    def answered() -> bool:
+        try:
+            return bool(operators(cluster))
+        except KubeError:
+            return False
+
+    cluster.until("the API server", answered, timeout_s=60.0)
+    assert_done_once(running, audit)
+    after = sum(container(pod)["restartCount"] for pod in operators(cluster))
+    assert after == restarts, "the operator sat it out"
+
+
+@pytest.fixture
+def two_replicas(cluster: Cluster) -> Iterator[None]:
+    """The operator with a standby."""
+    _scale(cluster, 2)
+    yield
+    _scale(cluster, 1)
+
+
+def _scale(cluster: Cluster, replicas: int) -> None:
+    cluster.kubectl("scale", "-n", "drey", "deployment/drey", f"--replicas={replicas}")
+
+    def scaled() -> bool:
+        pods = operators(cluster)
+        return len(pods) == replicas and all(container(pod).get("ready") for pod in pods)
+
+    cluster.until(f"{replicas} replicas", scaled, timeout_s=90.0)
+
+
+@pytest.mark.usefixtures("two_replicas")
+def test_clean_handover(cluster: Cluster, running: Space) -> None:
+    """A leader that is told to stop hands over in less than 3 s, in the midst of a backup."""
+    audit = Audit(cluster.info["audit_log"])
+    old = leader(cluster)["metadata"]["name"]
+    began = time.monotonic()
+    cluster.kubectl("delete", "pod", old, "-n", "drey", "--wait=false")
+
+    def other() -> str:
+        found = holder(cluster)
+        return "" if found.startswith(f"{old}_") else found
+
+    cluster.until("another leader", other, timeout_s=30.0)
+    took_s = time.monotonic() - began
+    assert took_s < HANDOVER_S, f"{took_s:.1f} s"
+    assert_done_once(running, audit)
+
+
+@pytest.mark.usefixtures("two_replicas")
+def test_lease_lost(cluster: Cluster, running: Space) -> None:
+    """An operator that loses its Lease ends at once: never do two of them act."""
+    audit = Audit(cluster.info["audit_log"])
+    pod = leader(cluster)
+    restarts = container(pod)["restartCount"]
+    # What another process writes that takes the Lease over: no kindness is asked of the leader.
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    taken = {"holderIdentity": "somebody-else", "acquireTime": now, "renewTime": now}
+    patch = json.dumps({"spec": taken})
+    cluster.kubectl("patch", "lease", "drey", "-n", "drey", "--type=merge", "-p", patch)
+
+    def restarted() -> bool:
+        found = cluster.get("pod", pod["metadata"]["name"], "drey") or {}
+        return bool(container(found).get("restartCount", 0) > restarts)
+
+    cluster.until("the restart", restarted, timeout_s=30.0)
+    cluster.until("a leader", lambda: holder(cluster) != "somebody-else", timeout_s=60.0)
+    assert_done_once(running, audit)

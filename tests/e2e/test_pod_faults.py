@@ -1,0 +1,219 @@
+"""Pods that die or never start: the session ends with the reason, its lock goes, the next works."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.audit import Audit
+from tests.support.cluster import Cluster, Space
+from tests.support.evidence import (
+    answers,
+    ended,
+    job_of,
+    kill,
+    locks,
+    pods_of,
+    says,
+    snapshots,
+    wait_restic,
+)
+
+SOON_S = 5.0
+"""How long a session may stay Running after its pod is gone."""
+SLOW = {"args": ["--limit-upload=100"]}
+"""KiB per second: with BIG the upload alone takes a minute."""
+BIG = "head -c 6000000 /dev/urandom > /data/big; sync"
+
+
+@pytest.fixture
+def slow(space: Space) -> Space:
+    """A namespace with one snapshot, and a configuration whose next backups take a minute."""
+    space.ready()
+    space.exec("app", "echo precious > /data/file; sync")
+    space.back_up("first")
+    space.exec("app", BIG)
+    space.apply(space.configuration(target=SLOW))
+    space.cluster.until("the spec", lambda: is_seen(space))
+    return space
+
+
+def is_seen(space: Space) -> bool:
+    """Tell whether the configuration's spec is the one that its status is about."""
+    found = space.get("backupconfiguration", "backup") or {}
+    seen = (found.get("status") or {}).get("observedGeneration")
+    return bool(seen == found["metadata"]["generation"])
+
+
+def assert_recovers(space: Space) -> None:
+    """The lock of the dead pod goes without anybody's help, and the next backup works."""
+    space.cluster.until("no lock", lambda: not locks(space), timeout_s=60.0)
+    space.apply(space.configuration(target={"args": ["--read-concurrency=1"]}))
+    space.cluster.until("the spec", lambda: is_seen(space))
+    done = space.back_up("last")
+    says(done, "RetentionPolicyApplied", "True", [])
+    assert len(snapshots(space)) == 2
+
+
+def failed_within(space: Space, session: str, began: float) -> str:
+    """Return what a session failed with; it has to do so soon after a moment."""
+    failed = space.wait_phase("backupsession", session, "Failed", timeout_s=30.0)
+    took_s = time.monotonic() - began
+    assert took_s < SOON_S, f"{took_s:.1f} s"
+    return str(failed["status"]["targets"][0]["stats"][0]["error"])
+
+
+def delete_job(space: Space) -> None:
+    """Delete a Job by hand, as kubectl does it: its pod is told to end."""
+    space.cluster.kubectl("delete", "job", job_of("second"), "-n", space.name, "--wait=false")
+
+
+def force_pod(space: Space) -> None:
+    """Delete a pod at once, without waiting for its processes."""
+    pod = pods_of(space, job_of("second"))[0]["metadata"]["name"]
+    space.cluster.kubectl(
+        "delete", "pod", pod, "-n", space.name, "--force", "--grace-period=0", "--wait=false"
+    )
+
+
+def kill_runner(space: Space) -> None:
+    """Kill all processes of a pod from the node, as the kernel does when memory runs out."""
+    kill(pods_of(space, job_of("second"))[0], "runner")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "resource"),
+    [
+        pytest.param(delete_job, "JobDeleted: ", "jobs", id="job-deleted"),
+        pytest.param(force_pod, "", "pods", id="pod-forced"),
+        pytest.param(kill_runner, "PodFailed: ", "", id="killed"),
+    ],
+)
+def test_executor_lost(
+    slow: Space, fault: Callable[[Space], None], reason: str, resource: str
+) -> None:
+    """A Job or pod that is gone ends its session within seconds; its lock does not stay."""
+    audit = Audit(slow.cluster.info["audit_log"])
+    slow.apply(slow.session("second"))
+    wait_restic(slow, job_of("second"))
+    fault(slow)
+    began = time.monotonic()
+    error = failed_within(slow, "second", began)
+    assert error.startswith(reason), error
+    if resource:
+        assert 200 in answers(audit, "delete", resource, slow, user="admin")
+    else:
+        assert ended(slow, job_of("second"))["exitCode"] == 137
+        assert "137" in error
+    assert_recovers(slow)
+
+
+def test_pod_deleted(slow: Space) -> None:
+    """A pod that is deleted politely reports that it was told to end, and releases its lock."""
+    slow.apply(slow.session("second"))
+    pod = wait_restic(slow, job_of("second"))
+    where = ("-n", slow.name, "--wait=false")
+    slow.cluster.kubectl("delete", "pod", pod["metadata"]["name"], *where)
+    failed = slow.wait_phase("backupsession", "second", "Failed", timeout_s=20.0)
+    error = failed["status"]["targets"][0]["stats"][0]["error"]
+    assert error.startswith("Interrupted: "), error
+    assert locks(slow) == []
+    assert_recovers(slow)
+
+
+def test_out_of_memory(space: Space) -> None:
+    """A memory limit that is too low is named, with the field that raises it."""
+    limits = {"container": {"resources": {"limits": {"memory": "24Mi"}}}}
+    space.ready(runtimeSettings=limits)
+    space.exec("app", "head -c 60000000 /dev/urandom > /data/big; sync")
+    failed = space.back_up("first", "Failed")
+    error = failed["status"]["targets"][0]["stats"][0]["error"]
+    end = ended(space, job_of("first"))
+    assert end["reason"] == "OOMKilled", (end, error)
+    assert "memory" in error
+    assert "limit" in error
+    space.apply(space.configuration())
+    space.cluster.until("the spec", lambda: is_seen(space))
+    space.back_up("second")
+    assert len(snapshots(space)) == 1
+
+
+def test_quota(space: Space) -> None:
+    """A quota that keeps the pod away leaves the session waiting; it goes on once there is room."""
+    space.ready()
+    space.apply(space.object("v1", "ResourceQuota", "none", spec={"hard": {"pods": "1"}}))
+    space.apply(space.session("first"))
+
+    def refused() -> list[str]:
+        events = space.cluster.list("event", space.name)
+        return [e["message"] for e in events if "exceeded quota" in e["message"]]
+
+    assert job_of("first") in space.cluster.until("the refusal", refused)[0]
+    assert pods_of(space, job_of("first")) == []
+    found = space.get("backupsession", "first") or {}
+    assert found["status"]["phase"] == "Running"
+    space.cluster.kubectl("delete", "resourcequota", "none", "-n", space.name)
+    space.wait_phase("backupsession", "first", "Succeeded")
+
+
+@pytest.fixture
+def short_start_timeout(cluster: Cluster) -> Iterator[None]:
+    """The operator with `--start-timeout=15s`, the way that an administrator sets it."""
+    path = "/spec/template/spec/containers/0/args"
+    before = (cluster.get("deployment", "drey", "drey") or {})["spec"]["template"]["spec"]
+    args = before["containers"][0]["args"]
+    _set_args(cluster, path, [*args, "--start-timeout=15s"])
+    yield
+    _set_args(cluster, path, args)
+
+
+def _set_args(cluster: Cluster, path: str, args: list[str]) -> None:
+    patch = json.dumps([{"op": "replace", "path": path, "value": args}])
+    where = ("-n", "drey", "deployment/drey")
+    cluster.kubectl("patch", *where, "--type=json", "-p", patch)
+    cluster.kubectl("rollout", "status", *where, "--timeout=120s", timeout_s=130.0)
+
+
+@pytest.mark.serial
+@pytest.mark.usefixtures("short_start_timeout")
+def test_never_starts(cluster: Cluster) -> None:
+    """A pod that cannot start fails its session at the limit, in the kubelet's or quota's words.
+
+    What is left of the Job goes, so that it does not start hours later.
+    """
+    with cluster.space("image-pull") as image, cluster.space("quota-full") as quota:
+        name = f"{image.name}-step"
+        own = (cluster.get("task", "pvc-backup") or {})["spec"]
+        base: dict[str, Any] = {"apiVersion": "stash.appscode.com/v1beta1"}
+        steps = [{"name": name}, *own["steps"]]
+        image.apply(
+            {
+                **base,
+                "kind": "Function",
+                "metadata": {"name": name},
+                "spec": {"image": "registry.invalid/no/such:1"},
+            },
+            {**base, "kind": "Task", "metadata": {"name": name}, "spec": {**own, "steps": steps}},
+        )
+        try:
+            image.ready(task={"name": name})
+            quota.ready()
+            quota.apply(quota.object("v1", "ResourceQuota", "none", spec={"hard": {"pods": "1"}}))
+            for space in (image, quota):
+                space.apply(space.session("first"))
+            expected = {"image": (image, "registry.invalid/no/such:1"), "quota": (quota, "quota")}
+            for space, word in expected.values():
+                failed = space.wait_phase("backupsession", "first", "Failed", timeout_s=60.0)
+                error = failed["status"]["targets"][0]["stats"][0]["error"]
+                assert error.startswith("PodNotStarted: its pod did not start within 15s"), error
+                assert word in error
+                cluster.until("no Job", lambda: not space.list("job"))  # noqa: B023 - called here
+            quota.cluster.kubectl("delete", "resourcequota", "none", "-n", quota.name)
+            image.apply(image.configuration())
+            cluster.until("the spec", lambda: is_seen(image))
+            for space in (image, quota):
+                space.back_up("second")
+        finally:
+            cluster.kubectl("delete", "task,function", name, "--ignore-not-found")
