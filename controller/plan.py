@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from controller.api.metrics import Sample
 from controller.api.objects import (
     NO_UID,
     Obj,
@@ -107,6 +108,17 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Samples for one group of the Pushgateway, in place of those of the same names.
+
+    Like a Note on the side: at most one attempt, which never fails or delays a reconcile (ADR 8).
+    """
+
+    group: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A write that the API server or an ownership check refused: no lost race and no outage.
 
@@ -120,7 +132,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Writes in order, Events, when to look again at the latest, and what to say in the log line.
+    """Writes in order, what to tell on the side, when to look again at the latest, and log facts.
 
     `facts` are keys of the turn's one log line; the loop prints it at INFO when something was
     written or when the facts differ from those of the previous turn of the same key.
@@ -128,5 +140,6 @@ class Plan:
 
     writes: tuple[Write, ...] = ()
     notes: tuple[Note, ...] = ()
+    pushes: tuple[Push, ...] = ()
     requeue_after_s: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -76,7 +76,7 @@ class Execution:
             result = _failed(job, err.reason, err.text)
         except Exception as err:  # noqa: BLE001 - the outermost boundary: a bug must be reported too
             result = self._crashed(job, err)
-        # Who was told to end does not know whether its Job goes on, nor whether the metrics' group is
+        # Told to end, it cannot know whether its Job goes on, nor whether the metrics' group is
         # being deleted with its object: the controller knows, and pushes for it.
         if job is not None and push and not _was_interrupted(result):
             result = replace(result, metrics=self._push(job, result))

@@ -8,6 +8,9 @@ import durationpy
 
 _KIB = 1024
 _UNITS = (("TiB", _KIB**4), ("GiB", _KIB**3), ("MiB", _KIB**2), ("KiB", _KIB))
+_SIZE_UNITS = {"B": 1, **dict(_UNITS)}
+_SIZE = re.compile(r"(?P<number>[0-9]{1,20}(\.[0-9]{1,9})?) (?P<unit>B|[KMGT]iB)")
+_PROCESSING_TIME = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{2})", re.ASCII)
 # durationpy also accepts units that Go refuses (d, w, mo, y): they are kept out here.
 _GO_DURATION = re.compile(r"[+-]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
 _MINUTE_S = 60
@@ -20,6 +23,17 @@ def format_size(size_bytes: int) -> str:
         if size_bytes > unit_bytes:
             return f"{size_bytes / unit_bytes:.3f} {unit}"
     return f"{size_bytes} B"
+
+
+def parse_size_bytes(text: str) -> int | None:
+    """Return the bytes of a size such as `2.567 KiB`, None when it is none.
+
+    The text has three decimals: up to 0.05 % are lost, of sizes below 10 KiB nothing.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        return None
+    return round(float(found["number"]) * _SIZE_UNITS[found["unit"]])
 
 
 def format_seconds(seconds: float) -> str:
@@ -58,6 +72,15 @@ def format_processing_time(seconds: float) -> str:
     hours, rest = divmod(total, _HOUR_S)
     minutes, whole = divmod(rest, _MINUTE_S)
     return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
+def parse_processing_time_s(text: str) -> float | None:
+    """Return the seconds of `m:ss` or `h:mm:ss`, None when it is neither."""
+    found = _PROCESSING_TIME.fullmatch(text)
+    if found is None:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * _HOUR_S + minutes * _MINUTE_S + seconds)
 
 
 def parse_go_duration_s(text: str) -> float | None:

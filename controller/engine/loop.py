@@ -33,7 +33,7 @@ from controller.engine.metrics import Metrics
 from controller.engine.queue import WorkQueue
 from controller.engine.store import is_older
 from controller.kube.errors import Forbidden, KubeError, Verdict, classify
-from controller.plan import Note, Plan, Refusal
+from controller.plan import Note, Plan, Push, Refusal
 
 log = structlog.get_logger()
 
@@ -109,16 +109,21 @@ class Loop:
         executor: Executor,
         record: Callable[[Note], None],
         clock: Clock,
+        push: Callable[[Push], None] = lambda _push: None,
         lister: Lister | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """`resource` and `lister` are those of the lane's own objects."""
+        """`resource` and `lister` are those of the lane's own objects.
+
+        `record` and `push` take what a plan wants told on the side; they return at once.
+        """
         self._reconciler = reconciler
         self._resource = resource
         self._lane = reconciler.lane
         self._queue = queue
         self._executor = executor
         self._record = record
+        self._push = push
         self._clock = clock
         self._lister = lister
         self._metrics = metrics
@@ -197,6 +202,8 @@ class Loop:
             return replace(self._failed(done.error), plan=plan, writes=done.writes), None
         for note in plan.notes:
             self._record(note)
+        for push in plan.pushes:
+            self._push(push)
         wanted = plan.requeue_after_s is not None
         return _Turn(Outcome.REQUEUE_AFTER if wanted else Outcome.OK, plan, done.writes), None
 

@@ -64,6 +64,12 @@ class Metrics:
         self.events_dropped = Counter(
             "drey_events_dropped", "Events that were not posted", ["why"], registry=r
         )
+        self.pushes = Counter(
+            "drey_pushgateway_requests",
+            "Requests to the Pushgateway by the controller; dropped ones were never sent",
+            ["method", "outcome"],
+            registry=r,
+        )
         self.lists = Counter("reflector_lists", "Lists by a reflector", ["name"], registry=r)
         self.watches = Counter(
             "reflector_watches", "Watches by how they ended", ["name", "end"], registry=r

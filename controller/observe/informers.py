@@ -19,6 +19,7 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
+from controller.build.input import metrics_group
 from controller.build.labels import SELECTOR
 from controller.engine.informer import Informer
 from controller.engine.queue import Priority, WorkQueue
@@ -135,6 +136,23 @@ def connect_routes(informers: Informers, queue: WorkQueue) -> None:
     }
     for resource, route in targets.items():
         informers.by_resource[resource].add_handler(_handler(route, queue))
+
+
+def connect_removals(informers: Informers, remove: Callable[[str], None]) -> None:
+    """Have an invoker's group of pushed metrics deleted when it is gone (D29).
+
+    `remove` takes the group's name. To be connected by the leader alone.
+    """
+    for resource in (BACKUP_CONFIGURATION, RESTORE_SESSION):
+        informers.by_resource[resource].add_handler(_on_deletion(resource.kind, remove))
+
+
+def _on_deletion(kind: str, remove: Callable[[str], None]) -> Callable[[Change], None]:
+    def handle(change: Change) -> None:
+        if change.type is ChangeType.DELETED:
+            remove(metrics_group(kind, change.key.namespace, change.key.name))
+
+    return handle
 
 
 def _handler(

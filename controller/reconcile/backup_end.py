@@ -24,6 +24,7 @@ from controller.api.resources import BACKUP_SESSION, REPOSITORY, Resource
 from controller.api.text import parse_time
 from controller.plan import Apply, CreateOnce, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
 from controller.reconcile.history import outdated
+from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
     Outcome,
@@ -77,6 +78,7 @@ def end(
             *status_writes(session, new),
         ),
         notes=_notes(seen, result),
+        pushes=pushes_for(result, report, seen.configuration, seen.spec),
         facts=story,
     )
 

@@ -1,5 +1,6 @@
 """RestoreSession: checks what it names, runs one Job, and says what came of it."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -39,6 +40,7 @@ from controller.plan import CreateOnce, Delete, Finalizer, Note, Plan, Ref, SetS
 from controller.reconcile.backup_configuration import STASH_FINALIZER
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, interruption
+from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of, use_problem
 from controller.reconcile.references import (
@@ -282,6 +284,7 @@ def _report(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
         conditions,
         {"totalHosts": len(stats) or 1, "stats": stats},
         now,
+        report=report,
         facts=facts,
     )
 
@@ -312,7 +315,7 @@ def _bury(seen: RestoreObserved, died: Died, now: datetime) -> Plan:
         return ended
     ref = Ref.to(JOB, job)
     delete = Delete(Ref(JOB, ref.namespace, ref.name, ref.uid))
-    return Plan(writes=(delete, *ended.writes), notes=ended.notes, facts=ended.facts)
+    return replace(ended, writes=(delete, *ended.writes))
 
 
 def _end(
@@ -322,6 +325,7 @@ def _end(
     changes: dict[str, Any],
     now: datetime,
     *,
+    report: RunReport | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Plan:
     session = seen.session
@@ -346,7 +350,13 @@ def _end(
     else:
         text = f'restore failed for host "{hosts}". Reason: {result.error}'
         note = Note(ref, "Warning", "Host Restore Failed", text, UPDATER)
-    return Plan(writes=_status_writes(seen, new), notes=(note,), facts=story)
+    spec = seen.spec if isinstance(seen.spec, RestoreSessionSpec) else None
+    return Plan(
+        writes=_status_writes(seen, new),
+        notes=(note,),
+        pushes=pushes_for(result, report, session, spec),
+        facts=story,
+    )
 
 
 def _status_writes(seen: RestoreObserved, new: dict[str, Any]) -> tuple[Write, ...]:

@@ -116,6 +116,31 @@ def test_a_formatted_duration_can_be_read_again(nanoseconds: int) -> None:
     assert parsed == pytest.approx(seconds, abs=2e-6)
 
 
+@given(st.integers(min_value=0, max_value=2**60))
+def test_a_formatted_size_can_be_read_again(size_bytes: int) -> None:
+    """Three decimals of the unit survive."""
+    parsed = text.parse_size_bytes(text.format_size(size_bytes))
+    assert parsed == pytest.approx(size_bytes, rel=0.0006, abs=0.6)
+
+
+@pytest.mark.parametrize("given_text", ["", "12", "1.5 kB", "-1 B", "1 KiB ", "nan B", "1e9 B"])
+def test_other_texts_are_no_size(given_text: str) -> None:
+    """Only what Stash prints is read."""
+    assert text.parse_size_bytes(given_text) is None
+
+
+@given(st.integers(min_value=0, max_value=10**6))
+def test_a_formatted_processing_time_can_be_read_again(seconds: int) -> None:
+    """Whole seconds survive, with and without hours."""
+    assert text.parse_processing_time_s(text.format_processing_time(seconds)) == seconds
+
+
+@pytest.mark.parametrize("given_text", ["", "12", "1:2", "1:002", ":12", "1:1:1:11", "a:bb"])
+def test_other_texts_are_no_processing_time(given_text: str) -> None:
+    """Only what Stash prints is read."""
+    assert text.parse_processing_time_s(given_text) is None
+
+
 def test_format_time() -> None:
     """Times are written in UTC with whole seconds, wherever they come from."""
     moment = datetime(2026, 1, 2, 5, 4, 5, 999999, timezone(timedelta(hours=2)))

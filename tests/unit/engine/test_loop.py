@@ -17,12 +17,13 @@ from controller.engine.metrics import Metrics
 from controller.engine.queue import WorkQueue
 from controller.engine.store import Store
 from controller.kube.errors import Conflict, Forbidden, Invalid, Throttled, Unreachable
-from controller.plan import CreateOnce, Note, Plan, Ref, Refusal, SetStatus
+from controller.plan import CreateOnce, Note, Plan, Push, Ref, Refusal, SetStatus
 from tests.support.clock import FakeClock
 from tests.support.kube import FakeKube
 
 A = Key("ns", "a")
 NOTE = Note(Ref(BACKUP_SESSION, "ns", "a", NO_UID), "Normal", "Done", "done")
+PUSH = Push("group", (("success", {}, 0.0),))
 JOB_WRITE = CreateOnce(JOB, {"metadata": {"namespace": "ns", "name": "j"}})
 
 
@@ -38,6 +39,7 @@ class World:
         self.queue = WorkQueue((self.lane,), self.clock)
         self.store = Store()
         self.notes: list[Note] = []
+        self.pushes: list[Push] = []
         self.refusals: list[Refusal | None] = []
         self.plans: Iterator[Plan | Exception | None] = iter(())
         self.loop = Loop(
@@ -46,6 +48,7 @@ class World:
             queue=self.queue,
             executor=Executor(self.kube),
             record=self.notes.append,
+            push=self.pushes.append,
             clock=self.clock,
             lister=self.store,
             metrics=self.metrics,
@@ -92,6 +95,15 @@ def test_a_plan_without_a_wish_ends_the_matter(world: World) -> None:
     assert world.turn(Plan(notes=(NOTE,))) is Outcome.OK
     assert world.due_in_s() is None
     assert world.notes == [NOTE]
+
+
+def test_pushes_go_out_once_all_is_written(world: World) -> None:
+    """What a plan wants pushed is told after its last write, and not if one of them failed."""
+    world.kube.fail("create", Conflict("changed"))
+    world.turn(Plan((JOB_WRITE,), pushes=(PUSH,)))
+    assert world.pushes == []
+    world.turn(Plan((JOB_WRITE,), pushes=(PUSH,)))
+    assert world.pushes == [PUSH]
 
 
 def test_requeue_after_is_kept_and_forgets_failures(world: World) -> None:

@@ -1,13 +1,38 @@
 """Stash's metric names, labels and what is left out after a failure (stash.md section 8)."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
+from controller.api.job_input import (
+    ENVIRONMENT_VARIABLE,
+    Invoker,
+    JobInput,
+    RepositoryInput,
+    Target,
+)
 from controller.api.metrics import exposition
-from controller.api.report import HostReport, RepositoryReport, RunReport, SnapshotReport
+from controller.api.report import (
+    HostReport,
+    Reason,
+    RepositoryReport,
+    RunReport,
+    SnapshotReport,
+    StepReport,
+    StepState,
+    parse_report,
+)
+from runner import metrics
+from runner.execution import Execution
+from runner.failure import RunError
+from runner.log import Log
 from runner.metrics import samples
+from runner.redaction import Redactor
+from runner.restic.process import Interruption
+from runner.settings import Settings
+from tests.support.gateway import serving
 
 JOB = JobInput(
     session_kind="BackupSession",
@@ -128,3 +153,53 @@ def test_group_of_the_target() -> None:
     found = pushed(GOOD, replace(JOB, target=target))
     labels = found["stash_backup_target_success"][0]
     assert (labels["kind"], labels["group"]) == ("AppBinding", "appcatalog.appscode.com")
+
+
+def push(report: RunReport, job: JobInput) -> StepReport | None:
+    """Push with a log that nobody reads."""
+    return metrics.push(report, job, now_s=1000.0, created_s=900.0, log=Log(Redactor({})))
+
+
+def test_without_a_gateway_nothing_is_pushed_or_claimed() -> None:
+    """No URL: no request, and no step that a condition could speak of."""
+    assert push(GOOD, JOB) is None
+
+
+def test_a_push_that_is_refused_is_a_failed_step() -> None:
+    """The step says where to and why; it never raises."""
+    with serving() as gateway:
+        job = replace(JOB, pushgateway_url=gateway.url, metrics_group="backupconfiguration-a-b")
+        done = push(GOOD, job)
+        gateway.status = 400
+        refused = push(GOOD, job)
+    assert done == StepReport(StepState.DONE)
+    assert gateway.requests[0][:2] == ("POST", "/metrics/job/backupconfiguration-a-b")
+    text = f"the metrics could not be pushed to {gateway.url}: HTTP status 400"
+    assert refused == StepReport(StepState.FAILED, text)
+
+
+@pytest.mark.parametrize(
+    ("reason", "pushes"), [(Reason.INTERRUPTED, 0), (Reason.DEADLINE_EXCEEDED, 1)]
+)
+def test_an_interrupted_run_leaves_its_metrics_to_the_controller(
+    tmp_path: Path, reason: Reason, pushes: int
+) -> None:
+    """Told to end, it cannot know whether its Job goes on, or whether the group is going."""
+    with serving() as gateway:
+        job = replace(JOB, pushgateway_url=gateway.url, metrics_group="g")
+        settings = Settings.read(
+            {
+                "DREY_SECRET_DIR": str(tmp_path),
+                "DREY_TERMINATION_LOG": str(tmp_path / "report"),
+                ENVIRONMENT_VARIABLE: job.encode(),
+            }
+        )
+
+        def act(_job: JobInput) -> RunReport:
+            raise RunError(reason, "it ended")
+
+        Execution(settings, Interruption())._reported(act)
+    assert len(gateway.requests) == pushes
+    report = parse_report((tmp_path / "report").read_text())
+    assert report.hosts[0].reason == reason
+    assert (report.metrics is not None) == bool(pushes)
