@@ -21,6 +21,7 @@ from controller.api.resources import JOB
 from controller.api.text import format_seconds, format_time, parse_go_duration_s
 from controller.build.job import JobOrder, backup_job, job_rbac, unlock_job
 from controller.plan import CreateOnce, Delete, Plan, Ref, Write
+from controller.reconcile import retry
 from controller.reconcile.backup_end import end, invoker_tag, status_writes
 from controller.reconcile.backup_start import (
     Impossible,
@@ -50,8 +51,10 @@ WAIT_S = 60.0
 def plan(seen: SessionObserved, now: datetime) -> Plan:
     """Return what a BackupSession needs now."""
     session = seen.session
-    if is_deleting(session) or status(session).get("phase") in FINAL_PHASES:
+    if is_deleting(session):
         return Plan()
+    if status(session).get("phase") in FINAL_PHASES:
+        return retry.plan(seen, now)
     if executor_recorded(session):
         return _follow(seen, now)
     if seen.executor.job is not None:

@@ -4,11 +4,21 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.api.conditions import FINAL_PHASES
-from controller.api.objects import Obj, controller_uid, is_deleting, key_of, name_of, status, uid_of
+from controller.api.objects import (
+    Key,
+    Obj,
+    controller_uid,
+    is_deleting,
+    key_of,
+    name_of,
+    status,
+    uid_of,
+)
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -22,6 +32,7 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
+from controller.observe.routes import SESSION_LANE, Route
 from tests.support.builders import (
     NAMESPACE,
     catalog,
@@ -304,6 +315,28 @@ def test_every_story_ends(story: list[tuple[Action, int]], finale: str, used: bo
     sessions with executors at once (D2); a plan whose effects are seen has no more writes.
     """
     check(tell(story, finale, used=used))
+
+
+@pytest.mark.parametrize(
+    ("used", "first", "second"), [(False, 2, 0), (True, 0, 1)], ids=["rival", "sibling"]
+)
+def test_an_older_session_does_not_pass_one_whose_job_a_crash_hid(
+    used: bool,  # noqa: FBT001 - a parameter
+    first: int,
+    second: int,
+) -> None:
+    """The one that comes late has the lower name in the same second; the Job decides (D2)."""
+    cluster = world(used=used)
+    new_session(cluster, first)
+    catch_up(cluster, 0)
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, SESSIONS[first][0])), Fuse(1, after=True))
+    assert len(cluster.server.all(JOB)) == 1
+    new_session(cluster, second)
+    catch_up(cluster, 0)
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, SESSIONS[second][0])))
+    assert len(cluster.server.all(JOB)) == 1
+    assert cluster.settle(FINALES["well"](cluster))
+    check(cluster)
 
 
 def test_the_quiet_story_succeeds() -> None:
