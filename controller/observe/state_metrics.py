@@ -9,7 +9,7 @@ Statuses are read leniently: one object that another operator wrote must not cos
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -50,7 +50,8 @@ class StateCollector(Collector):
             family = families.get(name)
             if family is None:
                 family = families[name] = Metric(name, _HELP, "gauge")
-            family.add_sample(name, dict(labels), value)
+            # not copied: the samples of a level share their labels, which nobody changes
+            family.add_sample(name, cast("dict[str, str]", labels), value)
         return families.values()
 
     def samples(self) -> Iterator[Sample]:
