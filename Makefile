@@ -44,14 +44,13 @@ uninstall: venv ## Remove Drey from the cluster; CRDs and data stay
 	$(PY) hack/install.py down
 
 e2e: cluster install ## Tests on the whole cluster: one test for each step, each fault, the counts
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not serial" --timeout 600 tests/e2e
+	$(PY) -m pytest -n $(WORKERS) -m "not serial" --timeout 600 tests/e2e
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
 test: ## Everything: lint, unit, component, e2e; prints how long each took
 	@hack/test.sh venv lint unit component test-cluster cluster install e2e
 
 bench: cluster install ## Print ratios: Drey against a bare Job with the same restic commands (BENCH=--quick for 3 runs)
-	@python3 hack/cluster s3 start
 	$(PY) hack/bench $(BENCH)
 
 demo: ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees

@@ -1,10 +1,32 @@
 """Fixtures of the tests against a whole cluster on which Drey is installed (`make e2e`)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] - ships no types
 
 from tests.support.cluster import Cluster, Space
+
+FLOWS = ("test_backup_flow.py", "test_counts.py", "test_output.py", "test_restore_flow.py")
+"""Modules whose tests look at one run of something: they stay together on one worker."""
+
+
+class FlowScheduling(LoadScopeScheduling):  # type: ignore[misc] - as above
+    """Hands out each test by itself, but the tests of a flow together.
+
+    xdist's own `loadgroup` puts the group's name into the node id, which pytest 9.2 forbids.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, _ = nodeid.partition("::")
+        return module if module.endswith(FLOWS) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FlowScheduling:
+    """Schedule as above with every `-n`."""
+    return FlowScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +48,6 @@ def space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Space]:
 
 @pytest.fixture(scope="module")
 def shared_space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Space]:
-    """A namespace of a module, for the steps of one flow: mark the module with `xdist_group`."""
+    """A namespace of a module, for the steps of one flow: add the module to FLOWS."""
     with cluster.space(request.node.name.rpartition("/")[2][5:-3]) as made:
         yield made

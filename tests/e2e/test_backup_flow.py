@@ -17,13 +17,11 @@ from tests.support.cluster import Space, condition
 from tests.support.node import processes
 from tests.support.pushgateway import Samples, pushed
 
-pytestmark = pytest.mark.xdist_group("backup-flow")
-
 FILL = """
 set -e
 mkdir -p /data/docs/deep
 i=0; while [ $i -lt 40 ]; do echo "document $i" > /data/docs/$i.txt; i=$((i + 1)); done
-head -c 1048576 /dev/urandom > /data/docs/deep/random.bin
+head -c 2097152 /dev/urandom > /data/docs/deep/random.bin
 ln -s ../40.txt /data/docs/deep/link
 cd /data && find . -type f | sort | xargs sha256sum
 """

@@ -23,8 +23,6 @@ from tests.support.audit import unix_s
 from tests.support.cluster import Cluster, Space
 from tests.support.node import Process, Watcher
 
-pytestmark = pytest.mark.xdist_group("output")
-
 KINDS = ("backupconfiguration", "backupsession", "repository", "restoresession")
 PASSWORD = "Tr0ub4dor-in-no-log"  # noqa: S105 - of a repository in a test
 WRONG_PASSWORD = "Wr0ng-in-no-log"  # noqa: S105 - as above

@@ -12,8 +12,6 @@ from hack.demo.files import Shell, manifest, shell_on
 from tests.support.cluster import Space, condition
 from tests.support.pushgateway import Samples, pushed
 
-pytestmark = pytest.mark.xdist_group("restore-flow")
-
 # Readable by the backup's user: what is not has a test of its own (exit code 3).
 FILL = """
 set -eu

@@ -51,15 +51,12 @@ class Cluster:
 
     @classmethod
     def current(cls) -> "Cluster":
-        """Return the cluster that `make cluster` started."""
-        run = subprocess.run(
-            [sys.executable, str(ROOT / "hack" / "cluster"), "info"],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        return cls(json.loads(run.stdout))
+        """Return the cluster that `make cluster` started, with its storage servers running."""
+        info = json.loads(_hack_cluster("info"))
+        stopped = [group for group in ("s3", "rest") if not info[group]["running"]]
+        for group in stopped:
+            _hack_cluster(group, "start")
+        return cls(json.loads(_hack_cluster("info")) if stopped else info)
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -166,6 +163,11 @@ class Cluster:
                     continue
                 if _unix(entry["stageTimestamp"]) >= since:
                     yield entry
+
+
+def _hack_cluster(*arguments: str) -> str:
+    argv = [sys.executable, str(ROOT / "hack" / "cluster"), *arguments]
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
 def _unix(text: str) -> float:
