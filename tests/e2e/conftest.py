@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] - ships no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # no types
 
 from tests.support.cluster import Cluster, Space
 
@@ -12,7 +12,7 @@ FLOWS = ("test_backup_flow.py", "test_counts.py", "test_output.py", "test_restor
 """Modules whose tests look at one run of something: they stay together on one worker."""
 
 
-class FlowScheduling(LoadScopeScheduling):  # type: ignore[misc] - as above
+class FlowScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Hands out each test by itself, but the tests of a flow together.
 
     xdist's own `loadgroup` puts the group's name into the node id, which pytest 9.2 forbids.
