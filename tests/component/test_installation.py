@@ -111,6 +111,7 @@ EVERYWHERE = (
       for kind in (REPOSITORY, BACKUP_CONFIGURATION, RESTORE_SESSION)),
     Need("reconcile.backup_end: annotations", REPOSITORY, "patch"),
     Need("reconcile.backup_end: history", BACKUP_SESSION, "delete"),
+    Need("reconcile.retry: CreateOnce", BACKUP_SESSION, "create"),
     Need("reconcile.catalog", FUNCTION, "create patch"),
     Need("reconcile.catalog", TASK, "create patch"),
     Need("reconcile sessions: CreateOnce, Delete", JOB, "create delete"),
