@@ -1,5 +1,6 @@
 """Medians, percentiles, and lines that a person can compare."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -13,9 +14,8 @@ def median(values: Sequence[float]) -> float:
 
 
 def p95(values: Sequence[float]) -> float:
-    """Return the value that 95 % of all are not above: of few values the largest."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    """Return the value that 95 % of all are not above (nearest rank): of few the largest."""
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
 def table(title: str, unit: str, rows: Sequence[Row]) -> None:
