@@ -2,7 +2,8 @@
 
 restic reads `config` of a repository exactly once in each process that opens one (`HEAD`, then
 `GET`: measured with 0.19.1 for backup, forget with and without prune, check, stats, snapshots,
-restore, unlock, tag, cat and list; `init` only writes it). So the number of those GETs is the number of restic processes, whatever started them.
+restore, unlock, tag, cat and list; `init` only writes it). So the number of those GETs is the
+number of restic processes, whatever started them.
 """
 
 import re
