@@ -44,7 +44,7 @@ def pods_of(space: Space, job: str) -> list[dict[str, Any]]:
     return space.cluster.list("pod", space.name, f"batch.kubernetes.io/job-name={job}")
 
 
-def ended(space: Space, job: str) -> dict[str, Any]:
+def ended(space: Space, job: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
     """Return how the main container of a Job's pod ended: exit code, reason, message."""
 
     def probe() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def ended(space: Space, job: str) -> dict[str, Any]:
                     return dict(found)
         return {}
 
-    found: dict[str, Any] = space.cluster.until(f"the end of {job}", probe, timeout_s=30.0)
+    found: dict[str, Any] = space.cluster.until(f"the end of {job}", probe, timeout_s=timeout_s)
     return found
 
 
