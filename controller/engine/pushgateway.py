@@ -8,6 +8,7 @@ import queue
 import threading
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from itertools import product
 from time import monotonic
 from urllib.parse import quote, urlsplit
 
@@ -42,6 +43,9 @@ class PushgatewaySender:
         self._stop = threading.Event()
         self._idle = threading.Condition()
         self._pending = 0
+        if metrics and url:
+            for method, outcome in product(("POST", "DELETE"), ("ok", "failed", "dropped")):
+                metrics.pushes.labels(method, outcome)  # from 0 on: rate() must see the first
 
     def push(self, push: Push) -> None:
         """Have samples pushed by POST, which keeps the group's other metrics; returns at once."""
