@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -109,7 +110,18 @@ class Repository:
             exit_code=ending.code,
             seconds=round(monotonic() - started, 3),
         )
+        if ending.code == -signal.SIGKILL and verb in command.LOCKING:
+            self._release_lock()
         return outcome
+
+    def _release_lock(self) -> None:
+        """Remove the lock of a restic that was killed, most often for want of memory.
+
+        Its process is gone and was on this host: that is what plain `unlock` takes for stale (D8).
+        """
+        outcome = self.run(command.unlock())
+        if not outcome.succeeded:
+            self.log.warning("lock_left", error=outcome.last_words())
 
     def open(self) -> None:
         """With the cache off: learn the id before anything is written; initialise where allowed.

@@ -159,8 +159,8 @@ def secret_found(key: str, *, problem: str | None, found: bool) -> Condition:
             Type.BACKEND_SECRET_FOUND,
             False,
             "BackendSecretNotAvailable",
-            f"Backend Secret {key} does not exist. Create it with RESTIC_PASSWORD and the backend's "
-            "credentials, or correct spec.backend.storageSecretName of the Repository.",
+            f"Backend Secret {key} does not exist. Create it with RESTIC_PASSWORD and the "
+            "backend's credentials, or correct spec.backend.storageSecretName of the Repository.",
         )
     if problem:
         return Condition(Type.BACKEND_SECRET_FOUND, False, "BackendSecretNotUsable", problem)

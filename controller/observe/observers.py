@@ -108,6 +108,14 @@ class Sight:
             secret = read_secret(self.client, secret_key(repository_obj))
         return References(repository_obj, secret, pvc, task_obj, functions)
 
+    def cached_references(
+        self, spec: BackupConfigurationSpec | RestoreSessionSpec, namespace: str
+    ) -> References:
+        """Return what the Job that removes a lock is built from, without a request (D13)."""
+        task = self.caches.tasks.get(Key("", spec.task.name))
+        repository = self.caches.repositories.get(_repository_key(spec, namespace))
+        return References(repository=repository, task=task)
+
     def executor(self, session: Obj, job_name: str) -> Executor:
         """Return the Job of a session and its newest pod; live where the caches may lag (D10)."""
         job = self._cached_job(session, job_name)
@@ -246,7 +254,7 @@ class SessionObserver:
         references, executor, use = References(), Executor(), PvcUse()
         if spec is not None and not is_final(session):
             if executor_recorded(session):
-                references = self._cached_references(spec, key.namespace)
+                references = sight.cached_references(spec, key.namespace)
             else:
                 references = sight.references(
                     session,
@@ -284,13 +292,6 @@ class SessionObserver:
         if found is None and not is_final(session) and key.name:
             found = find(self._sight.client, BACKUP_CONFIGURATION, key.namespace, key.name)
         return found
-
-    def _cached_references(self, spec: BackupConfigurationSpec, namespace: str) -> References:
-        caches = self._sight.caches
-        task = caches.tasks.get(Key("", spec.task.name))
-        return References(
-            repository=caches.repositories.get(_repository_key(spec, namespace)), task=task
-        )
 
     def _siblings(self, session: Obj, invoker: Key) -> tuple[Obj, ...]:
         kind = str(dig(session, "spec", "invoker", "kind"))
@@ -368,6 +369,8 @@ class RestoreObserver:
         if status(session).get("phase") not in FINAL_PHASES:
             if status_of(conditions, Type.RESTORE_EXECUTOR_ENSURED) == "True":
                 executor = sight.executor(session, restore_job_name(key.name))
+                if isinstance(spec, RestoreSessionSpec):
+                    references = sight.cached_references(spec, key.namespace)
             elif isinstance(spec, RestoreSessionSpec):
                 references = sight.references(
                     session,

@@ -15,12 +15,12 @@ from controller.api.conditions import (
     outcome,
     without,
 )
-from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
+from controller.api.objects import dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.report import Reason, RunReport
 from controller.api.resources import JOB
 from controller.api.text import format_seconds, format_time, parse_go_duration_s
-from controller.build.job import JobOrder, backup_job, job_rbac, unlock_job
-from controller.plan import CreateOnce, Delete, Plan, Ref, Write
+from controller.build.job import JobOrder, backup_job, job_rbac
+from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile import retry
 from controller.reconcile.backup_end import end, invoker_tag, status_writes
 from controller.reconcile.backup_start import (
@@ -31,6 +31,7 @@ from controller.reconcile.backup_start import (
     order_for,
     start_of,
 )
+from controller.reconcile.burial import burial
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.observed import SessionObserved
@@ -277,26 +278,6 @@ def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
     }
     conditions = [_deadline_condition(seen)] if died.deadline else []
     ended = end(seen, Outcome(Phase.FAILED, message), now, conditions=conditions, target=target)
-    return replace(ended, writes=(*_cleanup(seen, died, now), *ended.writes))
-
-
-def _cleanup(seen: SessionObserved, died: Died, now: datetime) -> tuple[Write, ...]:
-    writes: list[Write] = []
-    job = seen.executor.job
-    if died.end_job and job is not None:
-        ref = Ref.to(JOB, job)
-        writes.append(Delete(Ref(JOB, ref.namespace, ref.name, ref.uid)))
-    # A refusal here must not keep the session from ending: it is not tried a second time.
-    if died.release_lock and seen.refusal is None and (unlock := _unlock(seen, now)):
-        writes.append(CreateOnce(JOB, unlock))
-    return tuple(writes)
-
-
-def _unlock(seen: SessionObserved, now: datetime) -> Obj | None:
-    """Return the Job that removes the dead pod's lock, None when it cannot be built."""
-    hostname = dig(seen.executor.pod, "spec", "hostname")
     order = order_for(seen, now)
-    if not hostname or isinstance(order, str):
-        return None
-    job = unlock_job(order, hostname=str(hostname))
-    return None if isinstance(job, tuple) else job
+    writes = burial(seen.executor, died, order, refused=seen.refusal is not None)
+    return replace(ended, writes=(*writes, *ended.writes))

@@ -36,8 +36,9 @@ from controller.api.restore import (
 )
 from controller.api.text import format_duration, format_seconds, format_time, parse_go_duration_s
 from controller.build.job import JobOrder, job_rbac, restore_job
-from controller.plan import CreateOnce, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
+from controller.plan import CreateOnce, Finalizer, Note, Plan, Ref, SetStatus, Write
 from controller.reconcile.backup_configuration import STASH_FINALIZER
+from controller.reconcile.burial import burial
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.lost_metrics import pushes_for
@@ -310,12 +311,9 @@ def _bury(seen: RestoreObserved, died: Died, now: datetime) -> Plan:
     )
     stats = [{"hostname": host_of(alias), "phase": Phase.FAILED.value, "error": message}]
     ended = _end(seen, Outcome(Phase.FAILED, message), conditions, {"stats": stats}, now)
-    job = seen.executor.job
-    if not died.end_job or job is None:
-        return ended
-    ref = Ref.to(JOB, job)
-    delete = Delete(Ref(JOB, ref.namespace, ref.name, ref.uid))
-    return replace(ended, writes=(delete, *ended.writes))
+    order = _order(seen, seen.spec) if isinstance(seen.spec, RestoreSessionSpec) else "no spec"
+    writes = burial(seen.executor, died, order, refused=seen.refusal is not None)
+    return replace(ended, writes=(*writes, *ended.writes))
 
 
 def _end(

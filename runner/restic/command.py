@@ -13,6 +13,8 @@ INCOMPLETE_TAG = "drey:incomplete"
 """On snapshots of backups that could not read everything (D5)."""
 RETRY_LOCK = "5m"
 LOST_AND_FOUND = "lost+found"
+LOCKING = frozenset({"backup", "forget", "check", "restore", "tag"})
+"""Commands that hold a lock while they run, as we start them."""
 _PROVIDERS_WITH_CONNECTIONS = {"gcs": "gs", "azure": "azure", "b2": "b2"}
 
 

@@ -83,12 +83,18 @@ def kill_runner(space: Space) -> None:
     kill(pods_of(space, job_of("second"))[0], "runner")
 
 
+def kill_restic(space: Space) -> None:
+    """Kill restic alone, as the kernel does with the largest process: its runner can still talk."""
+    kill(pods_of(space, job_of("second"))[0], "restic")
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "resource"),
     [
         pytest.param(delete_job, "JobDeleted: ", "jobs", id="job-deleted"),
         pytest.param(force_pod, "", "pods", id="pod-forced"),
         pytest.param(kill_runner, "PodFailed: ", "", id="killed"),
+        pytest.param(kill_restic, "ResticFailed: ", "", id="restic-killed"),
     ],
 )
 def test_executor_lost(
@@ -105,9 +111,31 @@ def test_executor_lost(
     if resource:
         assert 200 in answers(audit, "delete", resource, slow, user="admin")
     else:
-        assert ended(slow, job_of("second"))["exitCode"] == 137
-        assert "137" in error
+        signalled = fault is kill_runner
+        assert ended(slow, job_of("second"))["exitCode"] == (137 if signalled else 1)
+        assert ("137" if signalled else "killed by signal 9") in error
     assert_recovers(slow)
+
+
+def test_restore_killed(space: Space) -> None:
+    """A restore whose pod is killed fails within seconds, leaves no lock, and can be repeated."""
+    space.ready()
+    space.exec("app", f"{BIG}; sha256sum /data/big > /data/sum")
+    space.back_up("first")
+    space.exec("app", "rm /data/big; sync")
+    job = "stash-restore-slow-0"
+    space.apply(space.restore("slow", target={"args": ["--limit-download=100"]}))
+    kill(wait_restic(space, job), "runner")
+    began = time.monotonic()
+    failed = space.wait_phase("restoresession", "slow", "Failed", timeout_s=30.0)
+    assert time.monotonic() - began < SOON_S
+    words = ["137", "may be restored in part"]
+    says(failed, "RestoreDisrupted", "True", words)
+    assert ended(space, job)["exitCode"] == 137
+    space.cluster.until("no lock", lambda: not locks(space), timeout_s=60.0)
+    space.apply(space.restore("again"))
+    space.wait_phase("restoresession", "again", "Succeeded")
+    assert "OK" in space.exec("app", "sha256sum -c /data/sum")
 
 
 def test_pod_deleted(slow: Space) -> None:

@@ -228,6 +228,19 @@ def test_restic_killed_by_the_kernel(place: Place) -> None:
     assert "memory" in run.host.error
 
 
+def test_lock_of_a_killed_restic_is_released(place: Place) -> None:
+    """Its own runner outlives a restic that ran out of memory, and removes the lock it left."""
+    place.run("backup", job=place.job())
+    process = place.start("backup", job=slow(place))
+    until(lambda: bool(locks(place)))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    run = place.finish(process)
+    assert run.host.reason == Reason.RESTIC_FAILED
+    assert run.verbs() == ["backup", "unlock"]
+    assert locks(place) == []
+
+
 def test_no_secret_in_anything_that_leaves(place: Path | Place) -> None:
     """Whatever restic prints, log and report hold no value of the Secret (D32)."""
     assert isinstance(place, Place)

@@ -285,3 +285,16 @@ def test_deletion_takes_only_the_finalizer_of_stash() -> None:
     assert isinstance(write, Finalizer)
     assert not write.present
     assert plan(restore_observed(restore(metadata={"deletionTimestamp": "x"})), NOW) == Plan()
+
+
+def test_a_killed_restore_has_its_lock_removed() -> None:
+    """A lock that stays would keep retention from working (D8)."""
+    killed = pod(terminated(137, reason="OOMKilled"), phase="Failed")
+    planned = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), killed)), NOW)
+    assert verbs(planned) == [
+        "CreateOnce stash-unlock-restore-bring-back-0",
+        "SetStatus bring-back",
+    ]
+    unlock = planned.writes[0]
+    assert isinstance(unlock, CreateOnce)
+    assert unlock.body["spec"]["template"]["spec"]["hostname"] == killed["spec"]["hostname"]
