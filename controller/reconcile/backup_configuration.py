@@ -61,7 +61,7 @@ WAITED_FOR = (
     Type.BACKUP_TARGET_FOUND,
     Type.CRON_JOB_CREATED,
 )
-_EVENT_REASONS = {Type.CRON_JOB_CREATED: "CronJob Creation Failed"}
+_EVENT_REASONS = {"CronJobCreationFailed": "CronJob Creation Failed"}
 """Where Stash's Event has another reason than its condition (stash.md 9.1)."""
 _CHILDREN: tuple[Resource, ...] = (SERVICE_ACCOUNT, ROLE_BINDING, CRON_JOB)
 
@@ -73,14 +73,21 @@ def plan(seen: ConfigurationObserved, now: datetime) -> Plan:
         return _release(configuration)
     spec = seen.spec
     if isinstance(spec, tuple):
-        return _finish(seen, [validation(spec)], (), now)
+        return _stop(seen, spec, now)
     problems = backup_configuration_problems(spec, namespace=namespace_of(configuration))
+    if spec.driver != "Restic":
+        problems += (Problem("spec.driver", "VolumeSnapshotter is not supported yet"),)
     if problems:
-        return _finish(seen, [validation(problems)], (), now)
+        return _stop(seen, problems, now)
     conditions = _reference_conditions(seen, spec)
-    if any(condition.status is not True for condition in conditions):
+    created, writes = _trigger(seen, spec)
+    if all(condition.status is True for condition in conditions):
+        return _finish(seen, [*conditions, created], writes, now)
+    if not _is_triggered(seen):
         return _finish(seen, conditions, (), now)
-    return _finish(seen, *_trigger(seen, spec, conditions), now)
+    # What is missing may come back: the schedule stays, and `paused` has its effect meanwhile.
+    failed = [created] if created.status is not True else []
+    return _finish(seen, [*conditions, *failed], writes, now)
 
 
 def _release(configuration: Obj) -> Plan:
@@ -91,13 +98,43 @@ def _release(configuration: Obj) -> Plan:
     return Plan(writes=(Finalizer(ref, STASH_FINALIZER, present=False),))
 
 
+def _stop(seen: ConfigurationObserved, problems: tuple[Problem, ...], now: datetime) -> Plan:
+    """Say what is wrong with the spec; what it had before must not go on either.
+
+    Only a wrong spec stops the schedule. What is wrong with another object is mended there, and
+    the CronJob goes on as if nothing had been: its sessions are skipped meanwhile.
+    """
+    conditions = [validation(problems)]
+    if not _is_triggered(seen):
+        return _finish(seen, conditions, (), now)
+    ref = replace(Ref.to(CRON_JOB, seen.children[CRON_JOB.kind]), resource_version="")
+    if seen.refusal is not None and seen.refusal.write == Delete(ref):
+        conditions.append(
+            Condition(
+                Type.CRON_JOB_CREATED,
+                False,
+                "CronJobDeletionFailed",
+                f"Failed to delete CronJob {ref.name} of a wrong spec: its sessions are skipped. "
+                f"Reason: {seen.refusal.message}",
+            )
+        )
+        return _finish(seen, conditions, (), now)
+    return _finish(seen, conditions, (Delete(ref),), now)
+
+
+def _is_triggered(seen: ConfigurationObserved) -> bool:
+    """Tell whether there is a CronJob of this configuration."""
+    cron_job = seen.children.get(CRON_JOB.kind)
+    return cron_job is not None and controller_uid(cron_job) == uid_of(seen.configuration)
+
+
 def _reference_conditions(
     seen: ConfigurationObserved, spec: BackupConfigurationSpec
 ) -> list[Condition]:
     namespace = namespace_of(seen.configuration)
     conditions: list[Condition] = []
     problems: tuple[Problem, ...] = ()
-    if spec.repository is not None and spec.driver == "Restic":
+    if spec.repository is not None:
         key = Key(namespace, spec.repository.name)
         conditions.append(repository_condition(seen.references, key))
         if seen.references.repository is not None:
@@ -106,8 +143,6 @@ def _reference_conditions(
         if secret is not None:
             conditions.append(secret)
         problems += task_problems(seen.references, spec.task.name)
-    if spec.driver != "Restic":
-        problems += (Problem("spec.driver", "VolumeSnapshotter is not supported yet"),)
     conditions.append(validation(problems))
     if spec.target is not None:
         target = target_text(spec.target.ref, namespace)
@@ -116,16 +151,16 @@ def _reference_conditions(
 
 
 def _trigger(
-    seen: ConfigurationObserved, spec: BackupConfigurationSpec, conditions: list[Condition]
-) -> tuple[list[Condition], tuple[Write, ...]]:
-    """Return the conditions with CronJobCreated, and the writes that make it true."""
+    seen: ConfigurationObserved, spec: BackupConfigurationSpec
+) -> tuple[Condition, tuple[Write, ...]]:
+    """Return CronJobCreated, and the writes that make it true."""
     if seen.refusal is not None:
         failure = (
             f"{seen.refusal.message} (spec.schedule is {spec.schedule!r})"
             if _is_cron_job(seen.refusal.write)
             else seen.refusal.message
         )
-        return [*conditions, outcome(Type.CRON_JOB_CREATED, failure=failure)], ()
+        return outcome(Type.CRON_JOB_CREATED, failure=failure), ()
     wanted = (
         *trigger_rbac(seen.configuration, spec),
         trigger_cron_job(seen.configuration, spec, seen.installation),
@@ -136,7 +171,7 @@ def _trigger(
         for resource in _CHILDREN
         if resource.kind == body["kind"] and not _is_current(seen, body)
     )
-    return [*conditions, outcome(Type.CRON_JOB_CREATED, failure=None)], writes
+    return outcome(Type.CRON_JOB_CREATED, failure=None), writes
 
 
 def _is_cron_job(write: Write) -> bool:
@@ -173,11 +208,6 @@ def _finish(
     }
     ref = Ref.to(BACKUP_CONFIGURATION, configuration)
     notes: tuple[Note, ...] = ()
-    if phase is InvokerPhase.INVALID:
-        # Invalid objects get nothing: what they had before must not go on either.
-        cron_job = seen.children.get(CRON_JOB.kind)
-        if cron_job is not None and controller_uid(cron_job) == uid_of(configuration):
-            writes = (*writes, Delete(replace(Ref.to(CRON_JOB, cron_job), resource_version="")))
     if new != old:
         writes = (*writes, SetStatus(ref, new))
         notes = _notes(ref, old.get("conditions") or [], conditions)
@@ -206,7 +236,7 @@ def _notes(ref: Ref, old: Iterable[Obj], conditions: list[Condition]) -> tuple[N
         Note(
             ref,
             "Warning",
-            _EVENT_REASONS.get(condition.type, condition.reason),
+            _EVENT_REASONS.get(condition.reason, condition.reason),
             condition.message,
             "BackupConfiguration Controller",
         )

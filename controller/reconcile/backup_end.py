@@ -135,7 +135,9 @@ def _clean_history(
         # The limit is kept another time; the result of this session must not wait for it (D13).
         failed = outcome(Type.BACKUP_HISTORY_CLEANED, failure=seen.refusal.message)
         return (failed,), ()
-    gone = outdated(seen.session, phase, seen.siblings, seen.spec.history_limit)
+    retries = seen.spec.retry_config is not None
+    limit = seen.spec.history_limit
+    gone = outdated(seen.session, phase, seen.siblings, limit, retries=retries)
     deletes = tuple(
         Delete(Ref(BACKUP_SESSION, ref.namespace, ref.name, ref.uid))
         for ref in (Ref.to(BACKUP_SESSION, old) for old in gone)

@@ -103,9 +103,13 @@ def retry_in_s(conditions: Iterable[Obj], kinds: Iterable[Type], now: datetime) 
 
 
 def first_false(conditions: Iterable[Obj]) -> str:
-    """Return the message of the first condition that is not True, empty when all are."""
+    """Return the message of the first condition of ours that is not True, empty when all are.
+
+    Of the types of others nobody knows which status is the good one.
+    """
+    known = {kind.value for kind in Type}
     for entry in conditions:
-        if entry.get("status") != "True":
+        if entry.get("type") in known and entry.get("status") != "True":
             return str(entry.get("message") or entry.get("reason") or "")
     return ""
 

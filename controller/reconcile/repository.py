@@ -1,13 +1,16 @@
 """Repository: who refers to it. What backups learn about it is written by their sessions."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from controller.api.objects import (
+    Obj,
     finalizers_of,
     generation_of,
     is_deleting,
     name_of,
     namespace_of,
+    spec,
     status,
 )
 from controller.api.resources import REPOSITORY
@@ -39,6 +42,15 @@ def plan(seen: RepositoryObserved, now: datetime) -> Plan:  # noqa: ARG001 - one
         new["references"] = references
     if new == old:
         return Plan()
-    problems = repository_spec_problems(repository)
-    notes = tuple(Note(ref, "Warning", "ResourceValidationFailed", str(p)) for p in problems)
+    is_new = new["observedGeneration"] != old.get("observedGeneration")
+    notes = tuple(_notes(ref, repository)) if is_new else ()
     return Plan(writes=(SetStatus(ref, new),), notes=notes, facts={"references": len(references)})
+
+
+def _notes(ref: Ref, repository: Obj) -> Iterator[Note]:
+    """Yield what is wrong with a spec: a Repository has no conditions to say it in."""
+    for problem in repository_spec_problems(repository):
+        yield Note(ref, "Warning", "ResourceValidationFailed", str(problem))
+    if spec(repository).get("wipeOut"):
+        text = "spec.wipeOut: not supported yet: the data stays in the backend"
+        yield Note(ref, "Warning", "WipeOutNotSupported", text)

@@ -285,6 +285,69 @@ def test_a_wrong_spec_is_invalid_and_stops_the_schedule(changes: dict[str, Any],
     )
 
 
+MISSING = {
+    "no-repository": references(repository=None, secret=None),
+    "no-secret": references(secret=secret(found=False)),
+    "no-claim": references(pvc=None),
+    "no-task": references(task=None),
+    "no-function": references(functions={}),
+    "wrong-repository": references(repository=repository(spec={"backend": {}})),
+}
+
+
+@pytest.mark.parametrize("seen", MISSING.values(), ids=MISSING)
+def test_what_another_object_mends_does_not_stop_the_schedule(seen: References) -> None:
+    """The CronJob stays; pausing has its effect at once; CronJobCreated does not make it Ready."""
+    first = configuration_observed()
+    raw, children = applied(plan(first, NOW), first.configuration)
+    planned = plan(configuration_observed(raw, seen=seen, children=children), NOW)
+    assert kinds_of(planned.writes) == ["SetStatus BackupConfiguration"]
+    assert status_in(planned)["phase"] in ("NotReady", "Invalid")
+    assert "CronJobCreated" not in conditions_in(planned)
+    paused = {**raw, "spec": {**raw["spec"], "paused": True}}
+    planned = plan(configuration_observed(paused, seen=seen, children=children), NOW)
+    (cron_job, _) = planned.writes
+    assert isinstance(cron_job, Apply)
+    assert cron_job.body["spec"]["suspend"] is True
+
+
+def test_a_schedule_that_is_refused_while_something_is_missing_is_told() -> None:
+    """Both that the Secret is missing, and what is wrong with the schedule."""
+    first = configuration_observed()
+    raw, children = applied(plan(first, NOW), first.configuration)
+    raw = {**raw, "spec": {**raw["spec"], "schedule": "soon"}}
+    seen = MISSING["no-secret"]
+    (write, _) = plan(configuration_observed(raw, seen=seen, children=children), NOW).writes
+    refusal = Refusal(write, "Invalid", "expected 5 fields")
+    planned = plan(configuration_observed(raw, seen=seen, children=children, refusal=refusal), NOW)
+    assert kinds_of(planned.writes) == ["SetStatus BackupConfiguration"]
+    assert conditions_in(planned)["BackendSecretFound"][0] == "False"
+    assert "expected 5 fields" in conditions_in(planned)["CronJobCreated"][2]
+
+
+def test_a_cron_job_that_cannot_be_deleted_does_not_hide_why_it_should() -> None:
+    """The refused Delete is not tried again before the status is written, which says so."""
+    first = configuration_observed()
+    raw, children = applied(plan(first, NOW), first.configuration)
+    children["CronJob"]["metadata"]["uid"] = "uid-of-cron"
+    raw = {**raw, "spec": configuration_spec(target=None)}
+    (write, _) = plan(configuration_observed(raw, children=children), NOW).writes
+    assert isinstance(write, Delete)
+    refusal = Refusal(write, "Forbidden", "a webhook says no")
+    planned = plan(configuration_observed(raw, children=children, refusal=refusal), NOW)
+    assert kinds_of(planned.writes) == ["SetStatus BackupConfiguration"]
+    assert conditions_in(planned)["ValidationPassed"][0] == "False"
+    assert conditions_in(planned)["CronJobCreated"] == (
+        "False",
+        "CronJobDeletionFailed",
+        (
+            "Failed to delete CronJob stash-trigger-nightly of a wrong spec: "
+            "its sessions are skipped. Reason: a webhook says no"
+        ),
+    )
+    assert planned.notes[-1].reason == "CronJobDeletionFailed"
+
+
 def test_a_foreign_cron_job_is_not_deleted() -> None:
     """A namesake that somebody else owns is none of our business."""
     raw = configuration(spec=configuration_spec(target=None))

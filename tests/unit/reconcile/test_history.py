@@ -51,6 +51,23 @@ def test_what_has_not_ended_is_never_deleted() -> None:
     assert gone(Phase.SUCCEEDED, alive, 0) == []
 
 
+def test_a_session_that_is_to_be_tried_again_stays() -> None:
+    """Until its next try was created: without it there would be none."""
+    failed: list[Obj] = []
+    for name, left, more in (
+        ("waits", 1, {"nextRetry": "2026-11-22T03:10:00Z"}),
+        ("ended-a-moment-ago", 1, {}),
+        ("retried", 1, {"retried": True}),
+        ("spent", 0, {}),
+    ):
+        failed.append(session(name, age_s=9, status={"phase": "Failed", **more}))
+        failed[-1]["spec"]["retryLeft"] = left
+    this = session("this")
+    kept = [o for o in failed if o not in outdated(this, Phase.SUCCEEDED, failed, 1, retries=True)]
+    assert [name_of(obj) for obj in kept] == ["waits", "ended-a-moment-ago"]
+    assert len(outdated(this, Phase.SUCCEEDED, failed, 1)) == 4, "nobody asks for retries"
+
+
 @given(st.lists(st.sampled_from(PHASES), max_size=8), st.sampled_from(PHASES), st.integers(-1, 5))
 def test_the_limit_holds(phases: list[str], own: str, limit: int) -> None:
     """At most the limit and one result stay; with a limit, a result never goes unreplaced."""

@@ -103,10 +103,19 @@ def test_the_youngest_cause_sets_the_pace() -> None:
 
 def test_the_first_false_condition_is_quoted() -> None:
     """Its message, else its reason; nothing when all is well."""
-    good = condition("A", message="fine")
-    assert first_false([good, condition("B", "False", message="no b")]) == "no b"
-    assert first_false([condition("B", "Unknown", reason="Why")]) == "Why"
+    good = condition("RepositoryFound", message="fine")
+    bad = condition("BackupTargetFound", "False", message="no b")
+    assert first_false([good, bad]) == "no b"
+    assert first_false([condition("BackupTargetFound", "Unknown", reason="Why")]) == "Why"
     assert first_false([good]) == ""
+
+
+def test_the_conditions_of_others_are_not_quoted() -> None:
+    """Nobody knows whether theirs are good when they are True."""
+    foreign = condition("Degraded", "False", message="all is well")
+    bad = condition("BackupTargetFound", "False", message="no b")
+    assert first_false([foreign, bad]) == "no b"
+    assert first_false([foreign]) == ""
 
 
 def test_parts_are_parsed_or_named() -> None:

@@ -41,6 +41,25 @@ def test_a_wrong_repository_is_told_by_an_event() -> None:
     assert plan(RepositoryObserved(seen), NOW) == Plan()
 
 
+def test_wipe_out_is_refused_loudly() -> None:
+    """Whoever counts on it would believe that the data is gone; once for each generation."""
+    wanted = repository()
+    wanted["spec"]["wipeOut"] = True
+    for generation in (1, 2):
+        wanted["metadata"]["generation"] = generation
+        planned = plan(RepositoryObserved(wanted), NOW)
+        assert [(n.type, n.reason, n.message) for n in planned.notes] == [
+            (
+                "Warning",
+                "WipeOutNotSupported",
+                "spec.wipeOut: not supported yet: the data stays in the backend",
+            )
+        ]
+        wanted["status"] = {"observedGeneration": generation}
+        again = plan(RepositoryObserved(wanted, (configuration(),)), NOW)
+        assert (len(again.writes), again.notes) == (1, ())
+
+
 def test_deletion_takes_only_the_finalizer_of_stash() -> None:
     """References do not block deletion; Stash's finalizer would."""
     held = repository(metadata={"deletionTimestamp": "x", "finalizers": ["stash"]})
