@@ -1,8 +1,14 @@
-"""Creates the BackupSession of one slot; the CronJob's pod runs it (stash.md 3.3, D20)."""
+"""Creates the BackupSession of one slot; the CronJob's pod runs it (stash.md 3.3, D20).
+
+Its Job has no second pod (`backoffLimit: 0`), and the next slot may be a day away: this process
+does not give up while the API server is away for a moment. The session's name is derived from the
+slot, so that asking twice makes one session.
+"""
 
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +21,13 @@ from controller.kube.errors import AlreadyExists, Forbidden, KubeError
 from controller.kube.interface import KubeClient
 from runner.log import Log, now_s
 from runner.redaction import Redactor
+from runner.retry import until_answered
 
 TRIGGER_VARIABLE = "DREY_TRIGGER"
 JOB_NAME_VARIABLE = "JOB_NAME"
 _SLOT = re.compile(r".+-([0-9]{7,9})")
 """A CronJob names its Jobs `<CronJob>-<minutes since 1970>` (Kubernetes, cronjob controller)."""
+REQUEST_S = 15.0
 _MINUTE_S = 60
 _SLOT_TOLERANCE_S = 7 * 86400
 """A suffix that is no slot of these days is a part of a name that somebody chose."""
@@ -99,7 +107,7 @@ def create(client: KubeClient, session: dict[str, Any]) -> bool:
     """
     metadata = session["metadata"]
     try:
-        client.create(BACKUP_SESSION, metadata["namespace"], session)
+        client.create(BACKUP_SESSION, metadata["namespace"], session, timeout_s=REQUEST_S)
     except AlreadyExists:
         try:
             present = client.get(BACKUP_SESSION, metadata["namespace"], metadata["name"])
@@ -114,7 +122,7 @@ def create(client: KubeClient, session: dict[str, Any]) -> bool:
 
 
 def main(environ: Mapping[str, str] = os.environ) -> ExitCode:
-    """Create the session that the environment describes."""
+    """Create the session that the environment describes; SIGTERM and SIGINT end it at once."""
     log = Log(Redactor({}))
     try:
         trigger = parse_trigger(environ.get(TRIGGER_VARIABLE, ""))
@@ -123,11 +131,17 @@ def main(environ: Mapping[str, str] = os.environ) -> ExitCode:
         return ExitCode.USAGE
     session = backup_session(trigger, slot_s(environ.get(JOB_NAME_VARIABLE, ""), now_s()))
     fields = {"namespace": trigger["namespace"], "name": session["metadata"]["name"]}
+    # Process 1 of a container ignores signals without a handler. One that raises also ends a
+    # request that hangs: the pod has 10 s.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = connect(environ.get("KUBECONFIG"), pool_size=1, environ=environ)
-        created = create(client, session)
+        created = until_answered(lambda: create(client, session), log, fields)
     except (KubeError, NotConfigured) as err:
         log.error("session_not_created", **fields, error=str(err))  # noqa: TRY400 - our own log
         return ExitCode.FAILED
+    except KeyboardInterrupt:
+        log.error("session_not_created", **fields, error="told to stop")  # noqa: TRY400 - as above
+        return ExitCode.INTERRUPTED
     log.info("session_created" if created else "session_exists", **fields)
     return ExitCode.OK

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.kube.errors import AlreadyExists
-from runner.trigger import backup_session, create, main, parse_trigger, slot_s
+from controller.build.cronjob import ACTIVE_DEADLINE_S
+from controller.kube.errors import AlreadyExists, Forbidden
+from runner.retry import LIMIT_S
+from runner.trigger import REQUEST_S, backup_session, create, main, parse_trigger, slot_s
 
 NOW_S = 1_700_000_042.5
 TRIGGER = {
@@ -97,6 +99,25 @@ def test_same_slot_twice_is_success() -> None:
     foreign: Any = Server("u-2")
     with pytest.raises(AlreadyExists):
         create(foreign, session)
+
+
+class Blind(Server):
+    """An API server that lets us create only, as our role does."""
+
+    def get(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
+        raise Forbidden("may not get backupsessions")
+
+
+def test_same_slot_twice_without_the_right_to_look() -> None:
+    """The trigger's own role has no GET (D26): that the name exists is success then."""
+    server: Any = Blind("u-1")
+    assert create(server, backup_session(TRIGGER, 1)) is False
+
+
+def test_patience_ends_before_the_job() -> None:
+    """The last request is over, and the pod had a minute to start, when the Job's time is up."""
+    assert LIMIT_S + REQUEST_S + 60 < ACTIVE_DEADLINE_S
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
