@@ -128,12 +128,9 @@ EVERYWHERE = (
 AT_HOME = (
     Need("engine.election", LEASE, "create"),
     Need("engine.election", LEASE, "get update", name="drey"),
-    Need("engine.election: leader label", POD, "patch"),
+    Need("engine.leader_label", POD, "list watch patch"),
 )
-OF_TRIGGER = (
-    Need("runner.trigger", BACKUP_SESSION, "create"),
-    Need("runner.trigger", BACKUP_CONFIGURATION, "get"),
-)
+OF_TRIGGER = (Need("runner.trigger", BACKUP_SESSION, "create"),)
 
 
 def eventually(what: str, check: Callable[[], bool]) -> None:
@@ -451,7 +448,7 @@ def test_table_knows_every_resource_that_the_code_uses() -> None:
 def test_trigger_is_set_up_by_the_controller_and_can_do_its_work_alone(
     server: ApiServer, client: Client, admin: Client, nobody: Client, namespace: str
 ) -> None:
-    """ServiceAccount, binding and CronJob are applied, twice; the account may do two things."""
+    """ServiceAccount, binding and CronJob are applied, twice; the account may create sessions."""
     owner = configuration(admin, namespace)
     bind_trigger(client, owner)
     cron_job = bind_trigger(client, owner)
