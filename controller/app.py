@@ -24,7 +24,6 @@ from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
     FUNCTION,
-    POD,
     REPOSITORY,
     RESTORE_SESSION,
     Resource,
@@ -37,13 +36,13 @@ from controller.engine.events import Recorder
 from controller.engine.executor import Executor
 from controller.engine.httpd import HttpServer
 from controller.engine.informer import Informer, wait_for_sync
+from controller.engine.leader_label import LeaderLabel
 from controller.engine.loop import Loop
 from controller.engine.metrics import Metrics
 from controller.engine.pushgateway import PushgatewaySender
 from controller.engine.queue import WorkQueue
 from controller.engine.threads import Supervisor
 from controller.kube.config import connect
-from controller.kube.errors import KubeError
 from controller.log import set_up_log
 from controller.observe.informers import build_informers, connect_removals, connect_routes
 from controller.observe.observers import (
@@ -84,7 +83,6 @@ QUIET_S = 15 * 60.0
 STUCK_S = 10 * 60.0
 UNAUTHORIZED_S = 5 * 60.0
 LEASE_NAME = "drey"
-LEADER_LABEL = "drey.dev/leader"
 CRD_HINT = "install the CRDs: kubectl apply --server-side -k manifests/crds"
 
 
@@ -139,6 +137,14 @@ class App:
             exit_process=_exit_process,
             metrics=self._metrics,
         )
+        self._leader_label = LeaderLabel(
+            self._client,
+            self._clock,
+            self._stop,
+            namespace=settings.namespace,
+            pod_name=settings.pod_name,
+            metrics=self._metrics,
+        )
         self._synced = False
         collector = StateCollector(self._informers.caches, leads=self._leads)
         self._metrics.registry.register(collector)
@@ -176,9 +182,11 @@ class App:
                 log.error("caches_not_synced", kinds=list(missing), fix=CRD_HINT)
             return self._stop.is_set()
         self._synced = True
-        self._label_leader(leading=False)
+        self._leader_label.start(self._threads)
         if self._wait_to_lead():
             self._lead()
+        else:
+            self._leader_label.close()
         for informer in self._informers.all:
             informer.stop()
         return True
@@ -196,7 +204,7 @@ class App:
         return True
 
     def _lead(self) -> None:
-        self._label_leader(leading=True)
+        self._leader_label.lead()
         self._threads.start("events", self._recorder.run, may_end=True)
         self._threads.start("pushgateway", self._pushgateway.run, may_end=True)
         connect_removals(self._informers, self._pushgateway.remove)
@@ -206,7 +214,7 @@ class App:
             log.warning("turns_still_running", after_s=DRAIN_S)
         self._recorder.close(EVENTS_S)
         self._pushgateway.close(PUSHES_S)
-        self._label_leader(leading=False)
+        self._leader_label.close()
         if self._settings.leader_elect:
             self._election.stop()
 
@@ -316,18 +324,6 @@ class App:
         informer = self._informers.by_resource.get(resource)
         if informer is not None:
             informer.take(obj)
-
-    def _label_leader(self, *, leading: bool) -> None:
-        """Put the label on our pod by which the Services find the leader, or take it off (D29)."""
-        settings = self._settings
-        if not settings.pod_name:
-            return
-        patch = {"metadata": {"labels": {LEADER_LABEL: "true" if leading else None}}}
-        try:
-            self._client.merge_patch(POD, settings.namespace, settings.pod_name, patch)
-        except KubeError as err:
-            # Metrics may go astray; backups must not wait for that.
-            log.warning("leader_label_failed", error=str(err))
 
     def _health(self) -> dict[str, Callable[[], str | None]]:
         return {

@@ -95,11 +95,14 @@ class Reflector:
         stop: threading.Event,
         namespace: str = "",
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
+        name: str = "",
         metrics: Metrics | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self.name = f"{resource.plural}/{namespace}" if namespace else resource.plural
+        scope = f"{resource.plural}/{namespace}" if namespace else resource.plural
+        self.name = name or scope
         self._resource = resource
         self._client = client
         self._sink = sink
@@ -108,6 +111,7 @@ class Reflector:
         self._scope: dict[str, Any] = {
             "namespace": namespace,
             "label_selector": label_selector,
+            "field_selector": field_selector,
             "metadata_only": metadata_only,
         }
         self._metrics = metrics

@@ -56,6 +56,7 @@ class KubeClient(Protocol):
         namespace: str = "",
         *,
         label_selector: str = "",
+        field_selector: str = "",
         resource_version: str,
         timeout_s: int,
         metadata_only: bool = False,

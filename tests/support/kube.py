@@ -5,7 +5,7 @@ real API server does is the component tests' matter.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.api.objects import Obj
@@ -100,10 +100,9 @@ class FakeKube:
     def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Obj, **_: Any
     ) -> Obj:
-        """See `KubeClient.merge_patch`; one level deep."""
+        """See `KubeClient.merge_patch`."""
         self._call("patch", resource, patch)
-        live = self._live(resource, namespace, name)
-        return self.put_object(resource, {**live, **patch})
+        return self.put_object(resource, _merged(self._live(resource, namespace, name), patch))
 
     def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", **_: Any
@@ -144,3 +143,15 @@ class FakeKube:
             if m.get(field) and m[field] != live["metadata"][field]:
                 raise Conflict(field)
         return live
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """Merge as RFC 7386 says: None removes, objects are merged, anything else replaces."""
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        result[key] = _merged(result.get(key), value)
+        if value is None:
+            del result[key]
+    return result
