@@ -11,7 +11,13 @@ help: ## List the verbs
 PY = .venv/bin/python
 WORKERS ?= 4
 
-.PHONY: venv fmt lint unit component install uninstall e2e test bench demo
+# what a target needs is made in the order of its prerequisites, also with -j
+.NOTPARALLEL:
+
+.PHONY: packages venv fmt lint unit component install uninstall e2e test bench demo
+packages: ## Install the Debian packages that cluster, image, demo and tests need (root)
+	@python3 hack/cluster packages
+
 venv: .venv/ok ## Make .venv with the locked dependencies of the project and its tests
 .venv/ok: hack/requirements-dev.txt pyproject.toml
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -q && apt-get install -qy python3-venv; }
@@ -33,7 +39,7 @@ lint: venv ## ruff, mypy --strict, import-linter, the CRDs against their source
 unit: venv ## Unit tests: no cluster, no root
 	$(PY) -m pytest -n $(WORKERS) tests/unit
 
-component: venv ## Tests against a real API server and the real restic
+component: packages venv ## Tests against a real API server, the real restic, and csi-sanity (root)
 	$(PY) hack/cluster tools
 	$(PY) -m pytest -n $(WORKERS) tests/component
 
@@ -48,17 +54,17 @@ e2e: cluster install ## Tests on the whole cluster: one test for each step, each
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
 test: ## Everything: lint, unit, component, e2e; prints how long each took
-	@hack/test.sh venv lint unit component test-cluster cluster install e2e
+	@hack/test.sh packages venv lint unit component test-cluster cluster install e2e
 
 bench: cluster install ## Print ratios: Drey against a bare Job with the same restic commands (BENCH=--quick for 3 runs)
 	$(PY) hack/bench $(BENCH)
 
-demo: ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees
+demo: packages venv ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees
 	@python3 hack/demo
 
 # PROVIDER=auto|kind|native and DREY_STATE (default /var/lib/drey-cluster) are read from the environment.
 .PHONY: cluster cluster-down cluster-status test-cluster
-cluster: venv ## Bring a real cluster up: no-op when healthy, anew when half-dead (PROVIDER=auto|kind|native)
+cluster: packages venv ## Bring a real cluster up: no-op when healthy, anew when half-dead (PROVIDER=auto|kind|native)
 	@python3 hack/cluster up
 
 cluster-down: ## Remove the cluster and everything that it changed on this machine
@@ -67,12 +73,12 @@ cluster-down: ## Remove the cluster and everything that it changed on this machi
 cluster-status: ## Show the cluster's processes and what is wrong
 	@python3 hack/cluster status
 
-test-cluster: venv ## Start a second cluster, kill it without clean-up, repair it, remove it, compare the machine
+test-cluster: packages venv ## Start a second cluster, kill it without clean-up, repair it, remove it, compare the machine
 	$(PY) -m pytest tests/cluster
 
 # PROVIDER=auto|kind|native, IMAGE=<name:tag>, BASE=<base image> are read from the environment.
 .PHONY: image lock
-image: ## Build the image when its inputs changed, and import it into the cluster if one runs (IMAGE=name:tag)
+image: venv ## Build the image when its inputs changed, and import it into the cluster if one runs (IMAGE=name:tag)
 	@python3 hack/image build --load-if-up
 	@python3 hack/image build --load-if-up pushgateway
 
@@ -85,5 +91,5 @@ UV_FLAGS = --python-version 3.11 --universal --generate-hashes --no-annotate --n
   --no-emit-find-links --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .PHONY: csi-sanity
-csi-sanity: venv ## Run CSI's conformance suite against the test driver on a temporary btrfs pool (root, Go, btrfs-progs)
+csi-sanity: packages venv ## Run CSI's conformance suite alone against the test driver, on a temporary btrfs pool
 	@$(PY) hack/cluster/csi/sanity.py

@@ -21,6 +21,7 @@ from hack.cluster import (  # noqa: E402 - the path is set above
     kind,
     layout,
     native,
+    packages,
     processes,
     tools,
 )
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     verb("down", "remove the cluster and everything that it changed on this machine")
     verb("status", "show the daemons and what is wrong; exit code 1 unless healthy")
     verb("info", "print paths, endpoints and keys as JSON")
+    verb("packages", "install the Debian packages that cluster, image, demo and tests need")
     verb("tools", "build all binaries into the cache and print its folder")
     verb("base-image", f"make sure that buildah has {images.BASE}")
     verb("load", "load image archives into the cluster").add_argument(
@@ -125,13 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, state: Path) -> int:
-    if options.verb == "tools":
-        print(tools.ensure())
-        return 0
-    if options.verb == "base-image":
-        print(images.ensure_base())
+    if options.verb in {"tools", "base-image"}:
+        print(tools.ensure() if options.verb == "tools" else images.ensure_base())
         return 0
     found = cluster(state)
+    if options.verb == "packages":
+        _install_packages(found)
+        return 0
     if options.verb == "status":
         return _status(found)
     if options.verb == "info":
@@ -142,6 +144,14 @@ def _run(options: argparse.Namespace, state: Path) -> int:
     with exclusive(state):
         _change(found, options)
     return 0
+
+
+def _install_packages(found: Cluster) -> None:
+    """Install what is missing; beside kind only where this can be done at all."""
+    if isinstance(found, kind.Kind) and not packages.installable():
+        print("kind needs no Debian packages; some component tests need root on Debian")
+        return
+    packages.ensure(packages.ALL)
 
 
 def _change(found: Cluster, options: argparse.Namespace) -> None:

@@ -86,6 +86,8 @@ def create_bridge() -> None:
 
 def link_exists() -> bool:
     """Say whether our bridge is there."""
+    if shutil.which("ip") is None:  # then no cluster was ever started
+        return False
     # not /sys/class/net: that shows the network namespace in which /sys was mounted
     argv = ["ip", "link", "show", "dev", layout.BRIDGE]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0

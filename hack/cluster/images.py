@@ -104,7 +104,7 @@ def _pause() -> Path:
 
 
 def _busybox() -> Path:
-    packages.ensure(packages.BUSYBOX)
+    packages.ensure({"/bin/busybox": packages.NEEDED["/bin/busybox"]})
     program = Path("/bin/busybox").read_bytes()
     archive = _folder() / f"busybox-{_short_hash(program)}.oci.tar"
     if not archive.exists():

@@ -57,12 +57,12 @@ class Native:
     def up(self) -> None:
         """Bring the cluster up: nothing to do when it is healthy, anew when it is half-dead."""
         paths = self.paths
+        packages.ensure(packages.NEEDED)  # first: it takes seconds, and may fail
         tools.ensure()
         if not (complaints := self.complaints()):
             print(f"the cluster is up and healthy ({paths.state})")
             return
         self._refuse_foreign_folder()
-        packages.ensure(packages.NEEDED)
         self._compile_protos()
         archives = list(images.archives().values())
         if self.exists():

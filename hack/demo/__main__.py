@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from files import BLOCKS, SPARSE_BLOCKS_LIMIT, WRITE, Shell, manifest, shell_on
+from files import BLOCKS, SPARSE_BLOCKS_LIMIT, WRITE, NodeError, Shell, manifest, shell_on
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "demo"
@@ -186,11 +186,11 @@ def main() -> int:
     done = subprocess.run([*CLUSTER, "up"], check=False)
     if done.returncode:
         return done.returncode
-    subprocess.run([*CLUSTER, "s3", "start"], check=True)
-    info = json.loads(run(*CLUSTER, "info"))
-    os.environ["KUBECONFIG"] = info["kubeconfig"]
-    os.environ["PATH"] = f"{info['binaries']}:{os.environ['PATH']}"
     try:
+        subprocess.run([*CLUSTER, "s3", "start"], check=True)
+        info = json.loads(run(*CLUSTER, "info"))
+        os.environ["KUBECONFIG"] = info["kubeconfig"]
+        os.environ["PATH"] = f"{info['binaries']}:{os.environ['PATH']}"
         say("install Drey")
         subprocess.run(["make", "--no-print-directory", "-C", str(ROOT), "install"], check=True)
         say("an application with a volume")
@@ -243,9 +243,14 @@ def main() -> int:
         compare(before, manifest(shell), shell)
         say("what a user looks at")
         show_what_a_user_sees()
-    except (Failure, subprocess.CalledProcessError) as err:
+    except (Failure, NodeError) as err:
         print(f"\ndemo failed: {err}", file=sys.stderr)
         return 1
+    except subprocess.CalledProcessError as err:  # it has said why
+        print(f"\ndemo failed: {' '.join(err.cmd)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     print(f"\ndemo passed in {time.monotonic() - started:.0f} s: every file came back as it was.")
     print(f"Look around with: export KUBECONFIG={info['kubeconfig']}")
     return 0

@@ -17,6 +17,11 @@ restic leaves out whole blobs of zeros, of at least 512 KiB, so some zeros are w
 
 Shell = Callable[[str], str]
 
+
+class NodeError(Exception):
+    """A script on the node failed; the text is the last line that it printed."""
+
+
 WRITE = f"""
 set -eu
 cd "$ROOT"
@@ -68,7 +73,10 @@ BLOCKS = 'stat --format %b "$ROOT/large/sparse.img"'
 
 
 def shell_on(prefix: Sequence[str], root: str) -> Shell:
-    """Return what runs a script on the node with the volume's folder in $ROOT."""
+    """Return what runs a script on the node with the volume's folder in $ROOT.
+
+    It raises NodeError when the script fails.
+    """
 
     def run(script: str) -> str:
         done = subprocess.run(
@@ -77,7 +85,9 @@ def shell_on(prefix: Sequence[str], root: str) -> Shell:
             capture_output=True,
         )
         if done.returncode:
-            raise RuntimeError(f"on the node: {done.stderr.decode(errors='replace')[-2000:]}")
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else f"exit code {done.returncode}"
+            raise NodeError(f"on the node: {last}")
         return done.stdout.decode(errors="surrogateescape")
 
     return run

@@ -1,13 +1,13 @@
 """The builders behind one small interface: Buildah (native), Docker or Podman (kind)."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hack.cluster import packages
 from hack.image.errors import ImageError
 
 # One constant for all file times: equal content gives equal layers whenever it is built.
@@ -72,10 +72,14 @@ def _flags(recipe: Recipe) -> list[str]:
 
 
 class Buildah:
-    """Buildah's own storage; needs root."""
+    """Buildah's own storage; needs root.
+
+    Raises:
+        ClusterError: buildah is missing, and could not be installed.
+    """
 
     def __init__(self) -> None:
-        _require("buildah", "apt-get install buildah")
+        packages.ensure({"buildah": packages.IMAGE_NEEDED["buildah"]})
 
     def find(self, image: str) -> Built | None:
         """See Engine."""
@@ -158,11 +162,6 @@ def parse_docker(answer: Sequence[Mapping[str, Any]]) -> Built:
     image = answer[0]
     labels = image["Config"].get("Labels") or {}
     return Built(id=image["Id"].removeprefix("sha256:"), labels=labels, size_bytes=image["Size"])
-
-
-def _require(program: str, remedy: str) -> None:
-    if shutil.which(program) is None:
-        raise ImageError(f"{program} is missing: {remedy}")
 
 
 def _run(argv: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:

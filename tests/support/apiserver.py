@@ -1,8 +1,9 @@
 """A real kube-apiserver with its etcd and nothing else, for component tests.
 
 The binaries come from the folder that the environment variable DREY_BIN names, else from the
-per-user cache that `python3 hack/cluster` fills. No nodes and no controllers run: nothing is
-scheduled, no garbage is collected, no ServiceAccount tokens are made, namespaces stay Terminating.
+per-user cache that `python3 hack/cluster tools` fills for this checkout. No nodes and no
+controllers run: nothing is scheduled, no garbage is collected, no ServiceAccount tokens are made,
+namespaces stay Terminating.
 
 Every server has a loopback address of its own, derived from the process id: parallel test
 processes cannot take each other's ports, and a restarted server gets its old port for sure.
@@ -26,6 +27,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import yaml
+
+from hack.cluster import tools
 
 ADMIN_TOKEN = "admin"  # noqa: S105 - known to a server on the loopback interface only
 CRDS = Path(__file__).resolve().parents[2] / "manifests" / "crds"
@@ -54,23 +57,16 @@ class Response:
 
 
 def bin_folder() -> Path:
-    """Return the folder with kube-apiserver, etcd and kubectl.
+    """Return the folder with kube-apiserver, etcd, kubectl, restic and the other binaries.
 
     Raises:
         ApiServerError: there is none; the text says how to get one.
     """
     chosen = os.environ.get("DREY_BIN")
-    if chosen:
-        candidates = [Path(chosen)]
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        candidates = sorted((cache / "drey" / "bin").rglob("kube-apiserver"), reverse=True)
-        candidates = [path.parent for path in candidates]
-    for folder in candidates:
-        if (folder / "kube-apiserver").is_file() and (folder / "etcd").is_file():
-            return folder
-    tried = ", ".join(map(str, candidates)) or "the per-user cache"
-    message = f"no kube-apiserver and etcd in {tried}: run `make cluster` or set DREY_BIN"
+    folder = Path(chosen) if chosen else tools.binaries_folder()
+    if (folder / "kube-apiserver").is_file() and (folder / "etcd").is_file():
+        return folder
+    message = f"no kube-apiserver and etcd in {folder}: run `make component` or set DREY_BIN"
     raise ApiServerError(message)
 
 

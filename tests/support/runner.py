@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from controller.api.job_input import (
     BackupInput,
     Invoker,
@@ -21,18 +19,15 @@ from controller.api.job_input import (
     Target,
 )
 from controller.api.report import RunReport, parse_report
+from tests.support.apiserver import bin_folder
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = b"correct horse"
 
 
 def restic_program() -> Path:
-    """Return the real restic, from `DREY_BIN` (a folder) or PATH."""
-    folders = [os.environ.get("DREY_BIN", ""), *os.get_exec_path()]
-    for folder in filter(None, folders):
-        if (path := Path(folder) / "restic").is_file():
-            return path
-    pytest.fail("restic is neither in $DREY_BIN nor on PATH; make it with `make cluster`")
+    """Return the real restic, built with the cluster's binaries (`support.apiserver`)."""
+    return bin_folder() / "restic"
 
 
 @dataclass

@@ -29,3 +29,13 @@ def test_every_tool_is_pinned_by_a_module_of_ours() -> None:
         folder = tools.SOURCES / tool.group
         assert tool.package in (folder / "go.mod").read_text(), tool.name
         assert (folder / "go.sum").stat().st_size > 0
+
+
+def test_the_expected_time_is_that_of_what_is_missing() -> None:
+    """One small binary does not announce the time of all; every group has a time."""
+    assert {tool.group for tool in tools.TOOLS} == set(tools.COLD_S)
+    restic = [tool for tool in tools.TOOLS if tool.name == "restic"]
+    assert tools.expected_time(restic).startswith("with empty Go caches 1 to 2 min")
+    kubectl_too = [*restic, *(tool for tool in tools.TOOLS if tool.group == "kubernetes")]
+    assert tools.expected_time(kubectl_too).startswith("with empty Go caches 8 to 15 min")
+    assert tools.expected_time(tools.TOOLS).startswith("with empty Go caches 13 to 26 min")
