@@ -6,6 +6,7 @@ What it costs is the floor: whoever schedules restic with a Job pays this.
 import json
 from typing import Any
 
+from tests.support.audit import unix_s
 from tests.support.cluster import Space
 
 REPOSITORY = "bare"
@@ -42,7 +43,10 @@ def job(space: Space, name: str, *, claim: str = "data", repository: str = REPOS
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _SCRIPT],
-        "env": [{"name": "RESTIC_REPOSITORY", "value": url}],
+        "env": [
+            {"name": "RESTIC_REPOSITORY", "value": url},
+            {"name": "AWS_DEFAULT_REGION", "value": s3["region"]},
+        ],
         "envFrom": [{"secretRef": {"name": "storage"}}],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "volumeMounts": [
@@ -67,11 +71,17 @@ def job(space: Space, name: str, *, claim: str = "data", repository: str = REPOS
     )  # fmt: skip
 
 
-def initialise(space: Space, repository: str = REPOSITORY) -> None:
-    """Make the repository with the host's restic."""
-    space.cluster.run(
-        "restic", "init", "--no-cache", environment=space.restic_environment(repository)
-    )
+def initialise(space: Space, *repositories: str) -> None:
+    """Make one repository with the host's restic, and copies of it.
+
+    Each `init` measures the machine and chooses how hard the password is to guess: repositories
+    that were made one by one take differently long to open.
+    """
+    first, *copies = repositories
+    space.cluster.run("restic", "init", "--no-cache", environment=space.restic_environment(first))
+    folder = f"{space.cluster.info['s3']['data']}/{space.name}"
+    for copy in copies:  # with the extended attributes, where the server keeps what it knows
+        space.cluster.run("cp", "-a", f"{folder}/{first}", f"{folder}/{copy}")
 
 
 def wait(space: Space, name: str) -> None:
@@ -95,6 +105,12 @@ def wait(space: Space, name: str) -> None:
 def log(space: Space, name: str) -> str:
     """Return what the Job printed."""
     return space.cluster.kubectl("logs", "-n", space.name, f"job/{name}")
+
+
+def ended_s(space: Space, name: str) -> float:
+    """Return when the Job's container printed its last line, in Unix seconds."""
+    text = space.cluster.kubectl("logs", "-n", space.name, f"job/{name}", "--timestamps")
+    return unix_s(text.splitlines()[-1].partition(" ")[0])
 
 
 def restic_s(space: Space, name: str) -> float:

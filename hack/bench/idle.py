@@ -53,9 +53,17 @@ def _operator(cluster: Cluster) -> Process:
 
 
 def _measure(process: Process, window_s: float) -> tuple[float, float]:
-    """Return RSS in MB at the end, and the percentage of one core."""
+    """Return RSS in MB at the end, and the percentage of one core.
+
+    Raises:
+        AssertionError: the operator restarted meanwhile.
+    """
     begun_s, used_s = time.monotonic(), process.cpu_s()
     time.sleep(window_s)
+    if not process.folder.exists():
+        raise AssertionError(
+            "the operator restarted meanwhile: run this again when it is left alone"
+        )
     percent = 100 * (process.cpu_s() - used_s) / (time.monotonic() - begun_s)
     return process.rss_bytes() / 1e6, percent
 

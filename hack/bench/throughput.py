@@ -12,6 +12,7 @@ MOST_RUNS = 5
 """Each run writes the whole data anew, for Drey and for the bare Job."""
 LEAST_RATIO, MOST_GROWTH = 0.98, 1.05
 STEP_S = 0.02
+RUNNERS = ("drey", "bare")
 
 
 @dataclass
@@ -36,6 +37,7 @@ def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one
             "exec", "-n", space.name, "app", "--", "sh", "-c",
             f"head -c {size_bytes} /dev/urandom > /data/large; sync", timeout_s=600.0,
         )  # fmt: skip
+        bare.initialise(space, "new", *(f"{who}-{n}" for n in range(runs) for who in RUNNERS))
         for number in range(runs):
             figures.progress(f"throughput: run {number} of {runs}")
             pair = [(_drey, ours), (_bare, theirs)]
@@ -58,8 +60,7 @@ def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one
 
 
 def _drey(space: Space, number: int) -> Run:
-    name = f"drey-{number}"
-    bare.initialise(space, name)
+    name = f"{RUNNERS[0]}-{number}"
     space.apply(space.repository(name), space.configuration(name, repository=name))
     space.wait_phase("backupconfiguration", name, "Ready")
     space.apply(space.session(name, configuration=name))
@@ -70,8 +71,7 @@ def _drey(space: Space, number: int) -> Run:
 
 
 def _bare(space: Space, number: int) -> Run:
-    name = f"bare-{number}"
-    bare.initialise(space, name)
+    name = f"{RUNNERS[1]}-{number}"
     space.apply(bare.job(space, name, repository=name))
     measured = _watch(space, f"bench={name}")
     bare.wait(space, name)
