@@ -51,7 +51,6 @@ from controller.observe.observers import (
     RepositoryObserver,
     RestoreObserver,
     SessionObserver,
-    Sight,
 )
 from controller.observe.routes import (
     CATALOG_LANE,
@@ -60,6 +59,7 @@ from controller.observe.routes import (
     RESTORE_LANE,
     SESSION_LANE,
 )
+from controller.observe.sight import Sight
 from controller.observe.state_metrics import StateCollector
 from controller.plan import Plan, Refusal
 from controller.reconcile import (

@@ -4,9 +4,12 @@ import binascii
 from base64 import b64decode
 from collections.abc import Iterable
 
+from controller.api.names import LABEL_LIMIT, bounded
 from controller.api.objects import Key, Obj, controller_uid, dig, name_of
-from controller.api.resources import CORE_EVENT, JOB, POD, PVC, SECRET
+from controller.api.resources import BACKUP_CONFIGURATION, CORE_EVENT, JOB, POD, PVC, SECRET
+from controller.build.labels import INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
+from controller.reconcile.execution import is_live
 from controller.reconcile.observed import PvcUse, Secret
 
 EVENTS_SHOWN = 3
@@ -40,7 +43,7 @@ def read_use(client: KubeClient, claim: Key, *, ignore_owner: str = "") -> PvcUs
     """Return the running pods that mount a claim, those of one owner's Jobs left out."""
     pods: list[str] = []
     nodes: list[str] = []
-    for pod in _running_pods(client, claim.namespace):
+    for pod in _pods(client, claim.namespace, field_selector="status.phase=Running"):
         if ignore_owner and controller_uid(pod) == ignore_owner:
             continue
         claims = (
@@ -55,11 +58,17 @@ def read_use(client: KubeClient, claim: Key, *, ignore_owner: str = "") -> PvcUs
     return PvcUse(tuple(pods), tuple(nodes))
 
 
-def _running_pods(client: KubeClient, namespace: str) -> Iterable[Obj]:
+def _pods(
+    client: KubeClient, namespace: str, *, label_selector: str = "", field_selector: str = ""
+) -> Iterable[Obj]:
     token = ""
     while True:
         page = client.list_page(
-            POD, namespace, field_selector="status.phase=Running", continue_token=token
+            POD,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            continue_token=token,
         )
         yield from page.get("items") or ()
         token = dig(page, "metadata", "continue") or ""
@@ -72,13 +81,31 @@ def read_job(client: KubeClient, key: Key) -> Obj | None:
     return find(client, JOB, key.namespace, key.name)
 
 
-def read_pods(client: KubeClient, job: Obj) -> tuple[Obj, ...]:
-    """Return the pods of a Job."""
-    key = Key(str(dig(job, "metadata", "namespace")), name_of(job))
+def read_pods(client: KubeClient, key: Key) -> tuple[Obj, ...]:
+    """Return the pods of a Job, which need not exist any more."""
     page = client.list_page(
         POD, key.namespace, label_selector=f"batch.kubernetes.io/job-name={key.name}"
     )
     return tuple({"kind": "Pod", **pod} for pod in page.get("items") or ())
+
+
+def read_movers(client: KubeClient, configurations: Iterable[Key]) -> tuple[Obj, ...]:
+    """Return the pods of backups that have not ended, whether their session still exists or not.
+
+    One request for each namespace. The pods of triggers have the same labels, but no host name.
+    """
+    names: dict[str, list[str]] = {}
+    for key in configurations:
+        names.setdefault(key.namespace, []).append(bounded(key.name, LABEL_LIMIT))
+    kind = f"{INVOKER_TYPE}={BACKUP_CONFIGURATION.kind}"
+    return tuple(
+        {"kind": "Pod", **pod}
+        for namespace, of in names.items()
+        for pod in _pods(
+            client, namespace, label_selector=f"{kind},{INVOKER_NAME} in ({','.join(of)})"
+        )
+        if dig(pod, "spec", "hostname") and is_live(pod)
+    )
 
 
 def read_words(client: KubeClient, job: Obj) -> tuple[str, ...]:

@@ -1,15 +1,12 @@
 """The observers: one class per kind, from a key to its planner's input.
 
-What we own and our own kinds come from caches; what we only refer to is read live, and only in
-turns that may use it: a session that runs is observed without a request (D13).
+Live reads are made only in turns that may use them: a session that runs is observed without a
+request (D13).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
 
-from controller.api.backup import BackupConfigurationSpec, TargetRef
-from controller.api.catalog import TaskSpec
+from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import FINAL_PHASES, Type, status_of
 from controller.api.model import parse_spec
 from controller.api.names import backup_job_name, restore_job_name, trigger_name
@@ -19,9 +16,7 @@ from controller.api.objects import (
     dig,
     is_deleting,
     key_of,
-    meta,
     name_of,
-    namespace_of,
     status,
     uid_of,
 )
@@ -35,138 +30,30 @@ from controller.api.resources import (
     TASK,
 )
 from controller.api.restore import RestoreSessionSpec
-from controller.api.text import parse_time
 from controller.build.backend import location_of
-from controller.build.installation import Installation
-from controller.kube.client import KubeClient, find
+from controller.kube.client import find
 from controller.observe.caches import (
     BY_INVOKER,
-    BY_OWNER,
     BY_REPOSITORY,
-    Caches,
     by_repository,
     invoker_index,
-    newest,
-    project_job,
-    project_pod,
 )
-from controller.observe.live import (
-    read_job,
-    read_pods,
-    read_pvc,
-    read_secret,
-    read_use,
-    read_words,
-)
-from controller.plan import Refusal
+from controller.observe.live import read_movers
+from controller.observe.sight import Sight
+from controller.plan import Ref, Refusal
 from controller.reconcile.backup_start import executor_recorded
 from controller.reconcile.catalog import CatalogObserved
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import (
     ConfigurationObserved,
     Executor,
-    Limits,
     PvcUse,
     References,
     RepositoryObserved,
     RestoreObserved,
     SessionObserved,
 )
-from controller.reconcile.order import SINGLE_NODE_MODES
-from controller.reconcile.references import secret_key
 from controller.reconcile.session_status import was_used
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What every observer looks with."""
-
-    client: KubeClient
-    caches: Caches
-    installation: Installation
-    limits: Limits
-    now: Callable[[], datetime]
-
-    def references(
-        self, invoker: Obj, *, repository: Key, task: str, target: TargetRef | None
-    ) -> References:
-        """Return what an invoker names. At most two live reads: the Secret and the claim."""
-        repository_obj = self.caches.repositories.get(repository) if repository.name else None
-        task_obj = self.caches.tasks.get(Key("", task)) if task else None
-        steps = parse_spec(TaskSpec, task_obj) if task_obj is not None else None
-        functions = {
-            step.name: function
-            for step in (steps.steps if isinstance(steps, TaskSpec) else ())
-            if (function := self.caches.functions.get(Key("", step.name))) is not None
-        }
-        pvc = None
-        if target is not None and target.kind == "PersistentVolumeClaim":
-            namespace = target.namespace or namespace_of(invoker)
-            pvc = read_pvc(self.client, Key(namespace, target.name))
-        secret = None
-        if repository_obj is not None:
-            secret = read_secret(self.client, secret_key(repository_obj))
-        return References(repository_obj, secret, pvc, task_obj, functions)
-
-    def cached_references(
-        self, spec: BackupConfigurationSpec | RestoreSessionSpec, namespace: str
-    ) -> References:
-        """Return what the Job that removes a lock is built from, without a request (D13)."""
-        task = self.caches.tasks.get(Key("", spec.task.name))
-        repository = self.caches.repositories.get(_repository_key(spec, namespace))
-        return References(repository=repository, task=task)
-
-    def executor(self, session: Obj, job_name: str) -> Executor:
-        """Return the Job of a session and its newest pod; live where the caches may lag (D10)."""
-        job = self._cached_job(session, job_name)
-        if job is None:
-            live = read_job(self.client, Key(namespace_of(session), job_name))
-            if live is None or uid_of(session) not in _owners(live):
-                return Executor(job_gone=True)
-            job = project_job(live)
-        pod = newest(self.caches.pods.by_index(BY_OWNER, uid_of(job)))
-        if pod is not None:
-            return Executor(job, pod)
-        if any(c.get("status") == "True" for c in dig(job, "status", "conditions") or ()):
-            pod = newest(project_pod(found) for found in read_pods(self.client, job))
-            return Executor(job, pod, pods_gone=pod is None)
-        age_s = (self.now() - parse_time(meta(job)["creationTimestamp"])).total_seconds()
-        if age_s >= self.limits.start_s:
-            # The verdict may be that it never started, which ends the Job.
-            pod = newest(project_pod(found) for found in read_pods(self.client, job))
-        if pod is None and age_s >= self.limits.quiet_pod_s:
-            return Executor(job, words=read_words(self.client, job))
-        return Executor(job, pod)
-
-    def made(self, session: Obj, job_name: str) -> Executor:
-        """Return the Job of a session whose status does not say yet that it was created."""
-        return Executor(self._cached_job(session, job_name))
-
-    def _cached_job(self, session: Obj, job_name: str) -> Obj | None:
-        return newest(
-            found
-            for found in self.caches.jobs.by_index(BY_OWNER, uid_of(session))
-            if name_of(found) == job_name
-        )
-
-    def is_started(self, session: Obj) -> bool:
-        """Tell whether a BackupSession has its Job, whatever its status says by now."""
-        job_name = backup_job_name(name_of(session))
-        return executor_recorded(session) or self._cached_job(session, job_name) is not None
-
-    def use(self, pvc: Obj | None, *, always: bool) -> PvcUse:
-        """Return who uses a claim; asked only where the answer changes something (D18)."""
-        if pvc is None or not (always or _is_single_node(pvc)):
-            return PvcUse()
-        return read_use(self.client, key_of(pvc))
-
-
-def _owners(obj: Obj) -> Iterable[str]:
-    return (str(owner.get("uid")) for owner in meta(obj).get("ownerReferences") or ())
-
-
-def _is_single_node(pvc: Obj) -> bool:
-    return set(dig(pvc, "spec", "accessModes") or ()) <= SINGLE_NODE_MODES
 
 
 class RepositoryObserver:
@@ -208,12 +95,7 @@ class ConfigurationObserver:
         spec = parse_spec(BackupConfigurationSpec, configuration)
         references = References()
         if isinstance(spec, BackupConfigurationSpec) and not is_deleting(configuration):
-            references = sight.references(
-                configuration,
-                repository=_repository_key(spec, key.namespace),
-                task=spec.task.name,
-                target=spec.target.ref if spec.target else None,
-            )
+            references = sight.references(spec, key.namespace)
         child = Key(key.namespace, trigger_name(key.name))
         found = {
             CRON_JOB.kind: sight.caches.cron_jobs.get(child),
@@ -228,10 +110,6 @@ class ConfigurationObserver:
             installation=sight.installation,
             refusal=refusal,
         )
-
-
-def _repository_key(spec: BackupConfigurationSpec | RestoreSessionSpec, namespace: str) -> Key:
-    return Key(namespace, spec.repository.name if spec.repository else "")
 
 
 class SessionObserver:
@@ -252,22 +130,20 @@ class SessionObserver:
         parsed = configuration and parse_spec(BackupConfigurationSpec, configuration)
         spec = parsed if isinstance(parsed, BackupConfigurationSpec) else None
         references, executor, use = References(), Executor(), PvcUse()
+        job_name = backup_job_name(key.name)
         if spec is not None and not is_final(session):
             if executor_recorded(session):
                 references = sight.cached_references(spec, key.namespace)
             else:
-                references = sight.references(
-                    session,
-                    repository=_repository_key(spec, key.namespace),
-                    task=spec.task.name,
-                    target=spec.target.ref if spec.target else None,
-                )
+                references = sight.references(spec, key.namespace)
                 use = sight.use(references.pvc, always=False)
-                executor = sight.made(session, backup_job_name(key.name))
+                executor = sight.made(session, job_name)
         if executor_recorded(session) and not is_final(session):
-            executor = sight.executor(session, backup_job_name(key.name))
+            executor = sight.executor(session, job_name)
         siblings = self._siblings(session, invoker_key)
-        rivals = self._rivals(session, references.repository)
+        begins = not is_final(session) and not executor_recorded(session)
+        users = self._users_of_unused(references.repository) if begins else ()
+        rivals = self._rivals(session, users)
         return SessionObserved(
             session,
             configuration,
@@ -282,6 +158,8 @@ class SessionObserver:
                 uid_of(other) for other in (*siblings, *rivals) if sight.is_started(other)
             ),
             neighbours=self._neighbours(configuration),
+            movers=read_movers(sight.client, users),
+            access=() if is_final(session) else sight.access(session, job_name),
             use=use,
             refusal=refusal,
         )
@@ -310,23 +188,25 @@ class SessionObserver:
         )
         return tuple(other for other in found if uid_of(other) != uid_of(configuration))
 
-    def _rivals(self, session: Obj, repository: Obj | None) -> tuple[Obj, ...]:
+    def _rivals(self, session: Obj, users: Iterable[Key]) -> tuple[Obj, ...]:
         """Return the sessions that have not ended and back up to the same repository URL (D2)."""
-        if repository is None or was_used(repository):
-            return ()
-        caches = self._sight.caches
-        configurations = (
-            configuration
-            for key in self._repositories_like(str(key_of(repository)))
-            for configuration in caches.configurations.by_index(BY_REPOSITORY, key)
-        )
         return tuple(
             other
-            for configuration in configurations
-            for other in caches.sessions.by_index(
-                BY_INVOKER, invoker_index("BackupConfiguration", key_of(configuration))
+            for user in users
+            for other in self._sight.caches.sessions.by_index(
+                BY_INVOKER, invoker_index(BACKUP_CONFIGURATION.kind, user)
             )
             if not is_final(other) and uid_of(other) != uid_of(session)
+        )
+
+    def _users_of_unused(self, repository: Obj | None) -> tuple[Key, ...]:
+        """Return the configurations that share a repository URL, none once it was used."""
+        if repository is None or was_used(repository):
+            return ()
+        return tuple(
+            key_of(configuration)
+            for key in self._repositories_like(str(key_of(repository)))
+            for configuration in self._sight.caches.configurations.by_index(BY_REPOSITORY, key)
         )
 
     def _repositories_like(self, key: str) -> tuple[str, ...]:
@@ -366,20 +246,18 @@ class RestoreObserver:
         spec = parse_spec(RestoreSessionSpec, session)
         references, executor, use = References(), Executor(), PvcUse()
         conditions = status(session).get("conditions") or ()
-        if status(session).get("phase") not in FINAL_PHASES:
+        job_name = restore_job_name(key.name)
+        access: tuple[Ref, ...] = ()
+        if not is_final(session):
+            access = sight.access(session, job_name)
             if status_of(conditions, Type.RESTORE_EXECUTOR_ENSURED) == "True":
-                executor = sight.executor(session, restore_job_name(key.name))
+                executor = sight.executor(session, job_name)
                 if isinstance(spec, RestoreSessionSpec):
                     references = sight.cached_references(spec, key.namespace)
             elif isinstance(spec, RestoreSessionSpec):
-                references = sight.references(
-                    session,
-                    repository=_repository_key(spec, key.namespace),
-                    task=spec.task.name,
-                    target=spec.target.ref if spec.target else None,
-                )
+                references = sight.references(spec, key.namespace)
                 use = sight.use(references.pvc, always=True)
-                executor = sight.made(session, restore_job_name(key.name))
+                executor = sight.made(session, job_name)
         return RestoreObserved(
             session,
             spec,
@@ -387,6 +265,7 @@ class RestoreObserver:
             executor,
             sight.installation,
             sight.limits,
+            access=access,
             use=use,
             refusal=refusal,
         )

@@ -33,6 +33,7 @@ from controller.observe.caches import (
     by_repository,
     invoker_index,
 )
+from controller.reconcile.execution import is_live
 
 REPOSITORY_LANE = "repository"
 CONFIGURATION_LANE = "backup-configuration"
@@ -81,7 +82,7 @@ class Routes:
         yield Route(REPOSITORY_LANE, key)
         if _changed(old, new):
             yield from self._invokers(BY_REPOSITORY, str(key))
-            yield from self._waiting(key.namespace)
+            yield from self._waiting()
 
     def configuration(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
         """Itself when it changed, its Repository, and its sessions that have not ended."""
@@ -112,7 +113,7 @@ class Routes:
         yield Route(SESSION_LANE, key_of(obj))
         ended = new is None or (_phase(new) in FINAL_PHASES and _phase(old) not in FINAL_PHASES)
         if ended:
-            yield from self._waiting(namespace_of(obj))
+            yield from self._waiting()
         if old is not None and _phase(new) == Phase.FAILED and _phase(old) != Phase.FAILED:
             name = dig(obj, "spec", "invoker", "name")
             if name:
@@ -173,8 +174,14 @@ class Routes:
                 yield Route(RESTORE_LANE, key)
 
     def pod(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
-        """The session whose Job owns a pod. A Job that is not cached yet brings its own event."""
+        """The session whose Job owns a pod, and those that wait for a pod to end (D2).
+
+        A Job that is not cached yet brings its own event.
+        """
         obj = _either(old, new)
+        ended = old is not None and is_live(old) and not (new is not None and is_live(new))
+        if ended and dig(obj, "spec", "hostname"):  # a trigger's pod has none
+            yield from self._waiting()
         for owner in meta(obj).get("ownerReferences") or ():
             if owner.get("kind") != "Job":
                 continue
@@ -189,12 +196,11 @@ class Routes:
             if _phase(restore) not in FINAL_PHASES:
                 yield Route(RESTORE_LANE, key_of(restore))
 
-    def _waiting(self, namespace: str) -> Iterable[Route]:
-        """Return the sessions of a namespace that have not started (D2, D24)."""
+    def _waiting(self) -> Iterable[Route]:
+        """Return the sessions that have not started; a repository may have users anywhere (D2)."""
         return (
             Route(SESSION_LANE, key_of(session))
             for session in self._caches.sessions.by_index(BY_PENDING, BY_PENDING)
-            if namespace_of(session) == namespace
         )
 
 

@@ -23,6 +23,9 @@ from controller.api.report import RunReport
 from controller.api.resources import BACKUP_SESSION, REPOSITORY, Resource
 from controller.api.text import parse_time
 from controller.plan import Apply, CreateOnce, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
+from controller.reconcile.backup_start import order_for
+from controller.reconcile.closing import closing_writes, removals
+from controller.reconcile.execution import Died
 from controller.reconcile.history import outdated
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
@@ -45,6 +48,7 @@ def end(
     target: Mapping[str, Any],
     report: RunReport | None = None,
     facts: Mapping[str, Any] | None = None,
+    died: Died | None = None,
 ) -> Plan:
     """Return the plan that ends a session. `target` is what changes in `status.targets[0]`."""
     session = seen.session
@@ -72,10 +76,14 @@ def end(
     if result.error:
         story["error"] = result.error
     return Plan(
-        writes=(
-            *_repository_writes(seen, report, now),
-            *deletes,
-            *status_writes(session, new),
+        writes=closing_writes(
+            (
+                *removals(seen.executor, seen.access, died, order_for(seen, now)),
+                *_repository_writes(seen, report, now),
+                *deletes,
+            ),
+            status_writes(session, new),
+            seen.refusal,
         ),
         notes=_notes(seen, result),
         pushes=pushes_for(result, report, seen.configuration, seen.spec),

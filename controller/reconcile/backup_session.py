@@ -1,6 +1,5 @@
 """BackupSession: one run of a backup, from Pending to its final phase."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -28,10 +27,8 @@ from controller.reconcile.backup_start import (
     Skip,
     Wait,
     executor_recorded,
-    order_for,
     start_of,
 )
-from controller.reconcile.burial import burial
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.observed import SessionObserved
@@ -163,7 +160,13 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
     """Wait for the Job, or end the session by what became of it."""
     conditions = status(seen.session).get("conditions") or ()
     since = awaited_since(conditions, Type.BACKUP_WAITING)
-    found = verdict(seen.executor, now=now, limits=seen.limits, awaited_since=since)
+    found = verdict(
+        seen.executor,
+        now=now,
+        limits=seen.limits,
+        awaited_since=since,
+        time_out_s=parse_go_duration_s(seen.spec.time_out) if seen.spec else None,
+    )
     if isinstance(found, Waiting | Running) and _is_abandoned(seen):
         return _bury(seen, _cancelled(seen), now)
     match found:
@@ -171,9 +174,10 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
             facts = {"step": "waiting_for_pod", "words": words} if words else {}
             writes = _interruption(seen, found, now)
             return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
-        case Running():
+        case Running(requeue_after_s):
             facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
-            return Plan(writes=_interruption(seen, found, now), facts=facts)
+            writes = _interruption(seen, found, now)
+            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Ended(report):
             return _report(seen, report, now)
         case Died():
@@ -203,7 +207,7 @@ def _cancelled(seen: SessionObserved) -> Died:
 def _interruption(
     seen: SessionObserved, found: Waiting | Running, now: datetime
 ) -> tuple[Write, ...]:
-    """Remember since when a disrupted pod's successor is awaited, and that it runs."""
+    """Say what the pod waits for, since when a disrupted one's successor is awaited; or neither."""
     old = status(seen.session)
     entries = interruption(old.get("conditions") or (), Type.BACKUP_WAITING, found, now)
     return () if entries is None else status_writes(seen.session, {**old, "conditions": entries})
@@ -256,7 +260,7 @@ def _deadline_condition(seen: SessionObserved) -> Condition:
 
 
 def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
-    """End a session whose Job cannot report, and have its lock removed (D8)."""
+    """End a session whose Job cannot report."""
     message = f"{died.reason}: {died.message}"
     if died.reason == "ReportLost":
         message += (
@@ -277,7 +281,5 @@ def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
         "conditions": merged(old_target.get("conditions") or (), [disrupted], now),
     }
     conditions = [_deadline_condition(seen)] if died.deadline else []
-    ended = end(seen, Outcome(Phase.FAILED, message), now, conditions=conditions, target=target)
-    order = order_for(seen, now)
-    writes = burial(seen.executor, died, order, refused=seen.refusal is not None)
-    return replace(ended, writes=(*writes, *ended.writes))
+    result = Outcome(Phase.FAILED, message)
+    return end(seen, result, now, conditions=conditions, target=target, died=died)

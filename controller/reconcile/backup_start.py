@@ -85,9 +85,14 @@ def start_of(seen: SessionObserved, now: datetime) -> Start:
         return Impossible(seen.refusal.message)
     if problem := next(_problems(seen), None):
         return Impossible(problem)
-    if rival := _rival(seen):
+    rival = _rival(seen)
+    if what := (
+        (rival and f"BackupSession {key_of(rival)}")
+        # Of a session that has ended, or is gone, the pod may take its time to end.
+        or next((f"Pod {key_of(pod)}" for pod in seen.movers), None)
+    ):
         return Wait(
-            f"Waiting for BackupSession {key_of(rival)}: it may initialize the repository, "
+            f"Waiting for {what}: it may initialize the repository, "
             "which only one may do at a time."
         )
     order = order_for(seen, now)

@@ -5,20 +5,24 @@ Pure. The pod's own status is believed before the Job's: it comes first, and it 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.api.objects import Obj, dig, meta, name_of, status
 from controller.api.report import MAX_TEXT, RunReport, parse_report
 from controller.api.text import format_seconds, parse_time
+from controller.build.job import BACKSTOP_S
 from controller.reconcile.observed import Executor, Limits
 
 REPLACED = "its pod is gone, its Job starts another"
+LOST_S = 300
+"""How long after its end was due a pod, or a Job, is still believed to come to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """The Job exists, no container of it runs. `words` say what it waits for, if known.
 
+    `lasting` says that it waits for longer than the usual moment: the words belong in the status.
     `replaced` says that a pod was lost to a disruption: the time in which the next one has to
     start begins now, and the caller remembers it (`awaited_since` of `verdict`).
     """
@@ -26,11 +30,17 @@ class Waiting:
     requeue_after_s: float
     words: str = ""
     replaced: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A container runs. Its pod tells when it ends: nothing is to be asked meanwhile."""
+    """A container runs. Its pod tells when it ends: nothing is to be asked meanwhile.
+
+    `requeue_after_s` is when the pod is given up should it never tell, None for never.
+    """
+
+    requeue_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +69,32 @@ Verdict = Waiting | Running | Ended | Died
 
 
 def verdict(
-    executor: Executor, *, now: datetime, limits: Limits, awaited_since: datetime | None = None
+    executor: Executor,
+    *,
+    now: datetime,
+    limits: Limits,
+    awaited_since: datetime | None = None,
+    time_out_s: float | None = None,
 ) -> Verdict:
     """Return what is known about a Job that was created.
 
     `awaited_since` is when its pod was found lost to a disruption, None when it never was.
+    `time_out_s` is how long the run may take, None for without end.
     """
     job, pod = executor.job, executor.pod
     if pod is not None:
         found = _pod_verdict(pod, job, awaited=awaited_since is not None)
+        if isinstance(found, Running):
+            found = _given_up(pod, job, now, time_out_s) or found
         if found is not None:
             return found
     if failure := _job_condition(job, "Failed"):
         return _job_failed(failure, executor)
     if job is None:
         if executor.job_gone and pod is None:
-            return Died("JobDeleted", "its Job was deleted before it reported", release_lock=True)
+            # A pod that is still there was told to stop, and releases its lock itself.
+            text = "its Job was deleted before it reported"
+            return Died("JobDeleted", text, release_lock=executor.pods_gone)
         return Waiting(limits.quiet_pod_s)
     if pod is None and executor.pods_gone and _job_condition(job, "Complete"):
         return Died("ReportLost", "its pod was removed before its report could be read")
@@ -110,6 +130,46 @@ def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool) -> Verdict | None:
     if any(dig(container, "state", "running") is not None for container in _containers(pod)):
         return Running()
     return None
+
+
+def _given_up(
+    pod: Obj, job: Obj | None, now: datetime, time_out_s: float | None
+) -> Running | Died | None:
+    """Return until when a pod is believed that says it runs, or that it was lost; None for ever.
+
+    The kubelet of a dead node says nothing more. After 300 s the taint-eviction-controller deletes
+    the pod, but only its kubelet can confirm that: the phase stays Running, and the object stays,
+    until the node is back or its Node object is deleted (kubernetes.io, "Nodes", "Taint-based
+    evictions"). `deletionTimestamp` is when the pod is expected to be gone: it includes the grace
+    period. Neither does the Job become Failed before its pod has, so that activeDeadlineSeconds
+    ends nothing either.
+    """
+    ends: list[tuple[datetime, Died]] = []
+    node = dig(pod, "spec", "nodeName") or ""
+    advice = (
+        f"if node {node} is dead, delete its Node object: until then the pod may be alive, and its "
+        "lock stays in the repository"
+    )
+    if gone_at := meta(pod).get("deletionTimestamp"):
+        text = f"pod {name_of(pod)} was to be gone by {gone_at} and still is said to run; {advice}"
+        due = parse_time(gone_at) + timedelta(seconds=LOST_S)
+        ends.append((due, Died("PodLost", text, end_job=True)))
+    if time_out_s and job is not None:
+        # Counted from the Job as activeDeadlineSeconds is, which has to come first.
+        due = parse_time(meta(job)["creationTimestamp"])
+        due += timedelta(seconds=time_out_s + BACKSTOP_S + LOST_S)
+        text = f"pod {name_of(pod)} outlived its Job's activeDeadlineSeconds; {advice}"
+        ends.append((due, Died("DeadlineExceeded", text, end_job=True, deadline=True)))
+    if not ends:
+        return None
+    due, died = min(ends, key=lambda end: end[0])
+    left_s = (due - now).total_seconds()
+    return Running(left_s) if left_s > 0 else died
+
+
+def is_live(pod: Obj) -> bool:
+    """Tell whether a process of a pod may run."""
+    return status(pod).get("phase") not in ("Succeeded", "Failed")
 
 
 def _containers(pod: Obj) -> Iterator[Obj]:
@@ -193,11 +253,13 @@ def _job_failed(failure: Obj, executor: Executor) -> Died:
     reason = str(failure.get("reason") or "JobFailed")
     words = f" ({'; '.join(executor.words)})" if executor.words else ""
     if executor.pods_gone and reason == "BackoffLimitExceeded":
-        return Died("ReportLost", "its pod failed and was removed before its report could be read")
+        text = "its pod failed and was removed before its report could be read"
+        return Died("ReportLost", text, release_lock=True)
     return Died(
         reason,
         f"its Job failed: {failure.get('message') or reason}{words}",
-        release_lock=True,
+        # A Job fails when its pods have ended, not before (JobPodReplacementPolicy).
+        release_lock=executor.pod is None or _was_started(executor.pod),
         deadline=reason == "DeadlineExceeded",
     )
 
@@ -225,8 +287,13 @@ def _not_started(
     left_s = limits.start_s - age_s
     if executor.pod is None and age_s < limits.quiet_pod_s:
         return Waiting(limits.quiet_pod_s - age_s + 0.1)
-    # A pod that exists is watched. One that cannot even be created shows only in Events (D9).
-    return Waiting(left_s if executor.pod is not None else min(left_s, 30.0), words)
+    if executor.pod is None:
+        # One that cannot even be created shows only in Events (D9).
+        return Waiting(min(left_s, 30.0), words, lasting=bool(words))
+    # A pod that exists is watched.
+    if words and age_s < limits.pending_s:
+        return Waiting(limits.pending_s - age_s, words)
+    return Waiting(left_s, words, lasting=bool(words))
 
 
 def _begins(job: Obj, pod: Obj | None, awaited_since: datetime | None) -> Iterator[datetime]:

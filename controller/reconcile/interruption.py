@@ -1,18 +1,20 @@
-"""Remembers that a Job's pod was lost to a disruption, in a condition of the session.
+"""Says in a condition of the session what it waits for: a pod that does not start, or another.
 
-Without it nothing would say since when the next pod is awaited: the Job may have run for hours.
-Two writes for each disruption, none without one.
+Of a pod that was lost to a disruption nothing else would say since when the next one is awaited:
+the Job may have run for hours. One write for each distinct text and one when a pod runs; none when
+it starts as it should.
 """
 
 from collections.abc import Iterable
 from datetime import datetime
 
-from controller.api.conditions import Condition, Type, merged
+from controller.api.conditions import Condition, Type, merged, status_of
 from controller.api.objects import Obj
 from controller.api.text import parse_time
 from controller.reconcile.execution import Running, Waiting
 
 DISRUPTED = "PodDisrupted"
+NOT_STARTED = "PodNotStarted"
 STARTED = "PodStarted"
 
 
@@ -37,8 +39,11 @@ def interruption(
     match found:
         case Waiting(words=words, replaced=True) if not awaited:
             condition = Condition(kind, True, DISRUPTED, f"Waiting for a pod: {words}.")
-        case Running() if awaited:
-            condition = Condition(kind, False, STARTED, "The next pod of its Job runs.")
+        case Waiting(words=words, lasting=True):
+            reason = DISRUPTED if awaited else NOT_STARTED
+            condition = Condition(kind, True, reason, f"Waiting for a pod to start: {words}")
+        case Running() if status_of(entries, kind) == "True":
+            condition = Condition(kind, False, STARTED, "A pod of its Job runs.")
         case _:
             return None
     return merged(entries, [condition], now)

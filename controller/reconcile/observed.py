@@ -8,7 +8,7 @@ from controller.api.model import Problem
 from controller.api.objects import Key, Obj, Uid
 from controller.api.restore import RestoreSessionSpec
 from controller.build.installation import Installation
-from controller.plan import Refusal
+from controller.plan import Ref, Refusal
 
 PASSWORD_KEY = "RESTIC_PASSWORD"  # noqa: S105 - the name of a key
 
@@ -21,6 +21,8 @@ class Limits:
     """How long a Job's pod may take to start."""
     quiet_pod_s: float = 5.0
     """How long no pod may appear before the Events are asked why."""
+    pending_s: float = 10.0
+    """How long a pod may be pending before the status says why."""
     verify_s: float = 86_400.0
     """How often a repository's integrity and size are determined."""
 
@@ -81,7 +83,9 @@ class Executor:
     Before the status says that the Job was created, it is here only if it exists all the same: the
     controller ended between the two writes.
     `job_gone` and `pods_gone` are set only after a live read said so (D10): the caches of different
-    kinds are not ordered. `words` are the texts of Events about a pod that does not appear.
+    kinds are not ordered. With a Job that is gone, `pod` is one that has ended; while one has not,
+    there is neither `pod` nor `pods_gone`. `words` are the texts of Events about a pod that does
+    not appear.
     """
 
     job: Obj | None = None
@@ -107,7 +111,10 @@ class SessionObserved:
     invoker, that have not ended and use the same repository URL. `neighbours` are the other
     configurations of the same Repository. `spec` is the configuration's, None when it does not
     exist or cannot be parsed, in which case it is Invalid. `started` are the uids of those siblings
-    and rivals that have their Job, also when a crash kept their status from saying so.
+    and rivals that have their Job, also when a crash kept their status from saying so. `access` is
+    what lets a third party's step of this session read the storage Secret, as long as it exists.
+    `movers` are the live pods of backups to the same repository URL, also of sessions that have
+    ended or are gone; like `rivals` they are looked for only while it was never used.
     """
 
     session: Obj
@@ -119,15 +126,20 @@ class SessionObserved:
     limits: Limits
     siblings: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
+    movers: tuple[Obj, ...] = ()
     neighbours: tuple[Obj, ...] = ()
     started: frozenset[Uid] = frozenset()
+    access: tuple[Ref, ...] = ()
     use: PvcUse = PvcUse()
     refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreObserved:
-    """Input of `restore_session.plan`. `spec` is a tuple of problems when it cannot be parsed."""
+    """Input of `restore_session.plan`. `spec` is a tuple of problems when it cannot be parsed.
+
+    `access` is as in SessionObserved.
+    """
 
     session: Obj
     spec: RestoreSessionSpec | tuple[Problem, ...]
@@ -135,6 +147,7 @@ class RestoreObserved:
     executor: Executor
     installation: Installation
     limits: Limits
+    access: tuple[Ref, ...] = ()
     use: PvcUse = PvcUse()
     refusal: Refusal | None = None
 

@@ -1,6 +1,5 @@
 """RestoreSession: checks what it names, runs one Job, and says what came of it."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -38,7 +37,7 @@ from controller.api.text import format_duration, format_seconds, format_time, pa
 from controller.build.job import JobOrder, job_rbac, restore_job
 from controller.plan import CreateOnce, Finalizer, Note, Plan, Ref, SetStatus, Write
 from controller.reconcile.backup_configuration import STASH_FINALIZER
-from controller.reconcile.burial import burial
+from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, interruption
 from controller.reconcile.lost_metrics import pushes_for
@@ -236,15 +235,22 @@ def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
 def _follow(seen: RestoreObserved, now: datetime) -> Plan:
     conditions = status(seen.session).get("conditions") or ()
     since = awaited_since(conditions, Type.RESTORE_WAITING)
-    found = verdict(seen.executor, now=now, limits=seen.limits, awaited_since=since)
+    found = verdict(
+        seen.executor,
+        now=now,
+        limits=seen.limits,
+        awaited_since=since,
+        time_out_s=parse_go_duration_s(_time_out(seen)),
+    )
     match found:
         case Waiting(requeue_after_s, words):
             facts = {"step": "waiting_for_pod", "words": words} if words else {}
             writes = _interruption(seen, found, now)
             return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
-        case Running():
+        case Running(requeue_after_s):
             facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
-            return Plan(writes=_interruption(seen, found, now), facts=facts)
+            writes = _interruption(seen, found, now)
+            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Ended(report):
             return _report(seen, report, now)
         case Died():
@@ -256,7 +262,7 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
 def _interruption(
     seen: RestoreObserved, found: Waiting | Running, now: datetime
 ) -> tuple[Write, ...]:
-    """Remember since when a disrupted pod's successor is awaited, and that it runs."""
+    """Say what the pod waits for, since when a disrupted one's successor is awaited; or neither."""
     old = status(seen.session)
     entries = interruption(old.get("conditions") or (), Type.RESTORE_WAITING, found, now)
     return () if entries is None else _status_writes(seen, {**old, "conditions": entries})
@@ -291,8 +297,12 @@ def _report(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
 
 
 def _deadline_condition(seen: RestoreObserved) -> Condition:
-    time_out = seen.spec.time_out if isinstance(seen.spec, RestoreSessionSpec) else ""
-    return deadline_exceeded(format_seconds(parse_go_duration_s(time_out) or 0.0), restore=True)
+    seconds = parse_go_duration_s(_time_out(seen)) or 0.0
+    return deadline_exceeded(format_seconds(seconds), restore=True)
+
+
+def _time_out(seen: RestoreObserved) -> str:
+    return seen.spec.time_out if isinstance(seen.spec, RestoreSessionSpec) else ""
 
 
 def _bury(seen: RestoreObserved, died: Died, now: datetime) -> Plan:
@@ -310,10 +320,8 @@ def _bury(seen: RestoreObserved, died: Died, now: datetime) -> Plan:
         else ""
     )
     stats = [{"hostname": host_of(alias), "phase": Phase.FAILED.value, "error": message}]
-    ended = _end(seen, Outcome(Phase.FAILED, message), conditions, {"stats": stats}, now)
-    order = _order(seen, seen.spec) if isinstance(seen.spec, RestoreSessionSpec) else "no spec"
-    writes = burial(seen.executor, died, order, refused=seen.refusal is not None)
-    return replace(ended, writes=(*writes, *ended.writes))
+    result = Outcome(Phase.FAILED, message)
+    return _end(seen, result, conditions, {"stats": stats}, now, died=died)
 
 
 def _end(
@@ -325,6 +333,7 @@ def _end(
     *,
     report: RunReport | None = None,
     facts: dict[str, Any] | None = None,
+    died: Died | None = None,
 ) -> Plan:
     session = seen.session
     old = status(session)
@@ -349,8 +358,13 @@ def _end(
         text = f'restore failed for host "{hosts}". Reason: {result.error}'
         note = Note(ref, "Warning", "Host Restore Failed", text, UPDATER)
     spec = seen.spec if isinstance(seen.spec, RestoreSessionSpec) else None
+    order = _order(seen, spec) if spec else "its spec is malformed"
     return Plan(
-        writes=_status_writes(seen, new),
+        writes=closing_writes(
+            removals(seen.executor, seen.access, died, order),
+            _status_writes(seen, new),
+            seen.refusal,
+        ),
         notes=(note,),
         pushes=pushes_for(result, report, session, spec),
         facts=story,

@@ -120,6 +120,7 @@ EVERYWHERE = (
     Need("build.rbac: trigger_rbac, job_rbac", ROLE_BINDING, "create patch"),
     Need("build.rbac: trigger_rbac", CLUSTER_ROLE, "bind", name=TRIGGER_CLUSTER_ROLE),
     Need("build.rbac: job_rbac", ROLE, "create get"),
+    *(Need("reconcile.closing: D26", kind, "delete") for kind in (ROLE, ROLE_BINDING)),
     Need("observe.live: read_secret", SECRET, "get"),
     Need("observe.live: read_pvc", PVC, "get"),
     Need("observe.live: read_words", CORE_EVENT, "list"),

@@ -20,6 +20,7 @@ from controller.api.objects import (
     controller_uid,
     dig,
     key_of,
+    labels_of,
     meta,
     name_of,
     status,
@@ -41,6 +42,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.api.text import format_time
+from controller.build.labels import INVOKER_NAME, INVOKER_TYPE, JOB_NAME
 from controller.engine.executor import Executor
 from controller.engine.store import Change, Store
 from controller.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
@@ -65,7 +67,6 @@ from controller.observe.observers import (
     RepositoryObserver,
     RestoreObserver,
     SessionObserver,
-    Sight,
 )
 from controller.observe.routes import (
     CONFIGURATION_LANE,
@@ -75,8 +76,10 @@ from controller.observe.routes import (
     Route,
     Routes,
 )
+from controller.observe.sight import Sight
 from controller.plan import Plan, Refusal
 from controller.reconcile import backup_configuration, backup_session, repository, restore_session
+from controller.reconcile.execution import is_live
 from controller.reconcile.observed import Limits
 from controller.reconcile.session_status import was_used
 from tests.support.builders import DISRUPTED, INSTALLATION, NOW
@@ -168,8 +171,17 @@ class ToyServer:
         self.events.setdefault(resource, []).append(("DELETED", last))
         for (kind, child), obj in list(self.objects.items()):
             owners = meta(obj).get("ownerReferences") or ()
-            if any(owner.get("uid") == uid_of(gone) for owner in owners):
+            if not any(owner.get("uid") == uid_of(gone) for owner in owners):
+                continue
+            if kind == POD and status(obj)["phase"] == "Running":
+                self.stop_pod(obj)
+            else:
                 self.remove(kind, child)
+
+    def stop_pod(self, pod: Obj) -> None:
+        """Ask for the end of a pod: its kubelet has the say."""
+        gone_at = format_time(self.now + timedelta(seconds=120))
+        self.put_object(POD, {**pod, "metadata": {**meta(pod), "deletionTimestamp": gone_at}})
 
     def all(self, resource: Resource) -> list[dict[str, Any]]:
         """Return the objects of a kind."""
@@ -196,9 +208,12 @@ class ToyServer:
         """Return a list; selectors are understood as far as the observers use them."""
         del field_selector, namespace
         items = self.all(resource)
-        if label_selector:
+        if label_selector.startswith(JOB_NAME):
             name = label_selector.partition("=")[2]
             items = [item for item in items if owner_name(item) == name]
+        elif label_selector:
+            names = label_selector.partition("(")[2].rstrip(")").split(",")
+            items = [item for item in items if labels_of(item).get(INVOKER_NAME) in names]
         if resource == CORE_EVENT:
             items = [{"message": "exceeded quota"}] if self.quota_full else []
         return {"items": items, "metadata": {}}
@@ -280,6 +295,9 @@ class ToyServer:
     def _check_job(self, body: Obj) -> None:
         owner = str(controller_uid(body))
         if "unlock" in name_of(body):
+            hostname = dig(body, "spec", "template", "spec", "hostname")
+            if any(is_live(p) and p["spec"]["hostname"] == hostname for p in self.all(POD)):
+                self.violations.append(f"{name_of(body)} beside a live pod")
             return
         self.jobs_made[owner] = self.jobs_made.get(owner, 0) + 1
         if self.jobs_made[owner] > 1:
@@ -292,6 +310,10 @@ class ToyServer:
                 continue
             if not is_finished(other) and not self._is_spent(other):
                 self.violations.append(f"{name_of(body)} beside {name_of(other)}: two may init")
+        for pod in self.all(POD):
+            of_backup = labels_of(pod).get(INVOKER_TYPE) == "BackupConfiguration"
+            if of_backup and status(pod)["phase"] == "Running" and "unlock" not in owner_name(pod):
+                self.violations.append(f"{name_of(body)} beside {name_of(pod)}: two may init")
 
     def _is_spent(self, job: Obj) -> bool:
         """Tell whether the pod of a Job ended for good, which the Job has yet to notice."""
@@ -340,6 +362,8 @@ class ToyCluster:
         self.reported: dict[str, bool] = {}
         """By the uid of a session: whether a pod of its Job reported success."""
         self._lost: set[str] = set()
+        self._dead_nodes: set[str] = set()
+        """Names of nodes: one for each pod."""
         for resource, obj in objects:
             self.server.put_object(resource, obj)
         self.process = self._started()
@@ -493,8 +517,12 @@ class ToyCluster:
                     "name": f"{name_of(job)}-{number}",
                     "namespace": "demo",
                     "ownerReferences": [owner],
+                    "labels": dig(job, "spec", "template", "metadata", "labels") or {},
                 },
-                "spec": {"hostname": "mover"},
+                "spec": {
+                    "hostname": dig(job, "spec", "template", "spec", "hostname"),
+                    "nodeName": f"node-of-{name_of(job)}-{number}",
+                },
                 "status": {"phase": "Pending", "conditions": []},
             },
         )
@@ -527,7 +555,7 @@ class ToyCluster:
         self, pod: dict[str, Any], *, code: int, message: str, disrupted: bool = False
     ) -> None:
         """End a pod that has not ended."""
-        if status(pod)["phase"] in ("Succeeded", "Failed"):
+        if not is_live(pod) or pod["spec"]["nodeName"] in self._dead_nodes:
             return
         state = {
             "terminated": {
@@ -540,6 +568,25 @@ class ToyCluster:
         if '"succeeded":true' in message and not (disrupted and code):
             self.reported[self._session_of(pod)] = True
         self.set_pod(pod, "Failed" if code else "Succeeded", state, disrupted=disrupted)
+        if not any(uid_of(job) == controller_uid(pod) for job in self.server.all(JOB)):
+            self.server.remove(POD, key_of(pod))
+
+    def kill_node(self, pod: dict[str, Any]) -> None:
+        """Lose the node of a pod that runs: it is deleted, and nobody confirms that."""
+        if status(pod)["phase"] == "Running":
+            self._dead_nodes.add(pod["spec"]["nodeName"])
+            self.server.stop_pod(pod)
+
+    def _revive_nodes(self) -> bool:
+        """Let dead nodes come back, once no session waits for their pods any more."""
+        sessions = (*self.server.all(BACKUP_SESSION), *self.server.all(RESTORE_SESSION))
+        if any(status(session).get("phase") == "Running" for session in sessions):
+            return False
+        dead, self._dead_nodes = self._dead_nodes, set()
+        gone = [pod for pod in self.server.all(POD) if pod["spec"]["nodeName"] in dead]
+        for pod in gone:
+            self.remove_pod(pod)
+        return bool(gone)
 
     def _session_of(self, pod: Obj) -> str:
         for job in self.server.all(JOB):
@@ -585,10 +632,10 @@ class ToyCluster:
                 case "Pending":
                     self.start_pod(pod)
                     moved.append(True)
-                case "Running":
+                case "Running" if pod["spec"]["nodeName"] not in self._dead_nodes:
                     end(pod)
                     moved.append(True)
-        return any(moved)
+        return any(moved) or self._revive_nodes()
 
     def _is_done(self) -> bool:
         return all(

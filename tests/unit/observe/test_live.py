@@ -5,7 +5,7 @@ from typing import Any
 from controller.api.objects import Key, Obj
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
 from controller.kube.errors import NotFound
-from controller.observe.live import read_pvc, read_secret, read_use, read_words
+from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
 from tests.support.builders import job, pvc, session
 
 
@@ -96,6 +96,29 @@ def test_the_users_of_a_claim_are_found_on_all_pages() -> None:
     )
     found = read_use(server, Key("demo", "data"))
     assert (found.pods, found.nodes) == (("a", "c", "d"), ("n1", "n3"))
+
+
+def test_the_pods_of_backups_are_found_on_all_pages() -> None:
+    """Live ones with a host name: neither those that ended nor those of triggers."""
+
+    def found(name: str, phase: str, **spec: str) -> tuple[Resource, Obj]:
+        return POD, {"metadata": {"name": name}, "spec": spec, "status": {"phase": phase}}
+
+    server = client(
+        found("trigger", "Running"),
+        found("ended", "Failed", hostname="a"),
+        found("runs", "Running", hostname="b"),
+        found("starts", "Pending", hostname="c"),
+    )
+    keys = [Key("demo", "nightly"), Key("demo", "n" * 70)]
+    movers = read_movers(server, keys)
+    assert [pod["metadata"]["name"] for pod in movers] == ["runs", "starts"]
+    assert len(server.asked) == 4
+    assert all(
+        "invoker-type=BackupConfiguration" in asked and "invoker-name in (nightly,nnn" in asked
+        for asked in server.asked
+    )
+    assert read_movers(server, ()) == ()
 
 
 def test_events_are_quoted_once_and_newest_first() -> None:

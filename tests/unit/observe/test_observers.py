@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from controller.api.objects import Key, Obj, key_of, name_of
+from controller.api.names import pod_hostname
+from controller.api.objects import Key, Obj, Uid, key_of, name_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -12,12 +13,15 @@ from controller.api.resources import (
     PVC,
     REPOSITORY,
     RESTORE_SESSION,
+    ROLE,
+    ROLE_BINDING,
     SECRET,
     TASK,
     Resource,
 )
 from controller.observe.routes import RESTORE_LANE, SESSION_LANE, Route
-from controller.reconcile.observed import SessionObserved
+from controller.plan import Ref
+from controller.reconcile.observed import Executor, SessionObserved
 from tests.support.builders import (
     NAMESPACE,
     before,
@@ -125,6 +129,70 @@ def test_a_job_is_gone_only_when_a_live_read_says_so() -> None:
     assert seen(cluster).executor.job is not None
     cluster.server.remove(JOB, key_of(job(RUNNING)))
     assert seen(cluster).executor.job_gone
+
+
+def test_a_pod_that_outlives_its_job_keeps_its_lock() -> None:
+    """Only when no live pod has the session's host name is the lock nobody's (D8)."""
+    cluster = world((BACKUP_SESSION, RUNNING))
+    live = pod(running(), of=job(RUNNING))
+    live["spec"]["hostname"] = pod_hostname("stash-backup-nightly-1-0", "uid-of-nightly-1")
+    cluster.server.put_object(POD, live)
+    assert seen(cluster).executor == Executor(job_gone=True)
+    ended = {**live, "status": {"phase": "Failed"}}
+    cluster.server.put_object(POD, ended)
+    found = seen(cluster).executor
+    assert (found.job_gone, found.pods_gone) == (True, False)
+    assert found.pod is not None
+    stranger = {**live, "spec": {"hostname": "that-of-a-namesake-in-another-life"}}
+    cluster.server.put_object(POD, stranger)
+    assert seen(cluster).executor == Executor(job_gone=True, pods_gone=True)
+
+
+def role(kind: Resource, owner: str = "uid-of-nightly-1") -> Obj:
+    """Return the Role or the RoleBinding of the session's Job."""
+    owners = [{"kind": "BackupSession", "name": "nightly-1", "uid": owner, "controller": True}]
+    name = "stash-backup-nightly-1-0"
+    metadata = {"name": name, "namespace": NAMESPACE, "uid": f"uid-of-{kind}"}
+    return {"metadata": {**metadata, "ownerReferences": owners}}
+
+
+def test_the_right_to_read_the_secret_is_seen_while_it_exists() -> None:
+    """By its binding, which is cached; the Role is deleted first, so that none stays behind."""
+    names = (NAMESPACE, "stash-backup-nightly-1-0")
+    running_job: list[tuple[Resource, Obj]] = [(BACKUP_SESSION, RUNNING), (JOB, job(RUNNING))]
+    binding = (ROLE_BINDING, role(ROLE_BINDING))
+    both = (
+        Ref(ROLE, *names, Uid("uid-of-Role")),
+        Ref(ROLE_BINDING, *names, Uid(f"uid-of-{ROLE_BINDING}")),
+    )
+    for more, expected in (
+        ([binding, (ROLE, role(ROLE))], both),
+        ([binding], both[1:]),
+        ([binding, (ROLE, role(ROLE, "somebody-else"))], both[1:]),
+        ([(ROLE_BINDING, role(ROLE_BINDING, "somebody-else")), (ROLE, role(ROLE))], ()),
+        ([(ROLE, role(ROLE))], ()),
+    ):
+        assert seen(world(*running_job, *more)).access == expected
+
+
+def test_a_first_backup_looks_for_the_pods_of_all_users_of_its_repository() -> None:
+    """Live, because a pod's cache may lag: of ended sessions too, and of those that are gone."""
+    labels = {
+        "stash.appscode.com/invoker-type": "BackupConfiguration",
+        "stash.appscode.com/invoker-name": "weekly",
+    }
+    cluster = world(
+        (REPOSITORY, repository(used=False)),
+        (BACKUP_CONFIGURATION, configuration("weekly")),
+        (BACKUP_SESSION, session()),
+    )
+    live = pod(running(), of=job(session("weekly-0", of="weekly")))
+    live["metadata"]["labels"] = labels
+    cluster.server.put_object(POD, live)
+    assert [name_of(found) for found in seen(cluster).movers] == [name_of(live)]
+    used = world((BACKUP_SESSION, session()))
+    used.server.put_object(POD, live)
+    assert seen(used).movers == ()
 
 
 def test_a_namesake_of_another_session_is_not_its_job() -> None:
@@ -249,6 +317,43 @@ def test_a_restore_that_runs_is_seen_without_a_request() -> None:
     found = cluster.process.lanes[RESTORE_LANE].observe(Key(NAMESPACE, "bring-back"), None)
     assert found.executor.pod is not None
     assert asked == []
+
+
+def test_a_restore_that_runs_is_seen_with_what_its_lock_is_removed_with() -> None:
+    """Repository, Task and Functions, from the caches."""
+    conditions = [
+        {"type": "RestoreExecutorEnsured", "status": "True", "lastTransitionTime": before(0)}
+    ]
+    raw = restore(status={"phase": "Running", "conditions": conditions})
+    cluster = world((RESTORE_SESSION, raw), (JOB, job(raw)))
+    found = cluster.process.lanes[RESTORE_LANE].observe(Key(NAMESPACE, "bring-back"), None)
+    assert found.references.repository is not None
+    assert found.references.functions.keys() == {"pvc-restore"}
+
+
+def deliver(cluster: ToyCluster) -> list[Route]:
+    """Return what is due after all events that nobody has heard of yet."""
+    cluster.process.due.clear()
+    for resource in CACHED:
+        cluster.deliver(resource)
+    return cluster.due()
+
+
+def test_the_end_of_a_session_or_pod_wakes_those_that_wait_everywhere() -> None:
+    """One repository may have users in several namespaces; the timer is only the last resort."""
+    elsewhere = session("far-1", of="far", metadata={"namespace": "elsewhere"})
+    mover = pod(running(), of=job(RUNNING))
+    cluster = world((BACKUP_SESSION, RUNNING), (BACKUP_SESSION, elsewhere), (POD, mover))
+    far = Route(SESSION_LANE, Key("elsewhere", "far-1"))
+    failed = {**RUNNING, "status": {**running_status(), "phase": "Failed"}}
+    cluster.server.put_object(BACKUP_SESSION, failed)
+    assert far in deliver(cluster)
+    cluster.server.put_object(POD, {**mover, "status": {"phase": "Failed"}})
+    assert far in deliver(cluster)
+    trigger = {**mover, "metadata": {**mover["metadata"], "name": "t", "uid": "t"}, "spec": {}}
+    cluster.server.put_object(POD, trigger)
+    cluster.server.put_object(POD, {**trigger, "status": {"phase": "Succeeded"}})
+    assert far not in deliver(cluster)
 
 
 def test_a_pod_wakes_its_session() -> None:

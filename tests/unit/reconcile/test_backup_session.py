@@ -1,5 +1,7 @@
 """BackupSession: what is observed, and the plan that follows, arm by arm."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from controller.api.report import (
     StepReport,
     StepState,
 )
-from controller.api.resources import BACKUP_SESSION, JOB, REPOSITORY
+from controller.api.resources import BACKUP_SESSION, JOB, REPOSITORY, ROLE, ROLE_BINDING
 from controller.plan import Apply, CreateOnce, Delete, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.backup_session import plan
 from controller.reconcile.observed import Executor, PvcUse, SessionObserved
@@ -23,6 +25,7 @@ from tests.support.builders import (
     NOW,
     REPOSITORY_ID,
     SNAPSHOT_ID,
+    UNSCHEDULABLE,
     VERIFIED_AT,
     before,
     condition,
@@ -210,6 +213,19 @@ def test_a_configuration_that_was_edited_a_moment_ago_comes_first() -> None:
     edited = configuration(metadata={"generation": 2})
     planned = plan(session_observed(configuration=edited), NOW)
     assert (planned.writes, planned.requeue_after_s) == ((), 60.0)
+
+
+def test_a_first_backup_waits_for_the_pod_of_a_session_that_has_ended() -> None:
+    """D2: told to end it may take two minutes, in which it may still initialise."""
+    unused = references(repository=repository(used=False))
+    planned = plan(session_observed(references=unused, movers=(pod(running()),)), NOW)
+    status = status_in(planned)
+    assert status["phase"] == "Pending"
+    assert conditions_of(status)["BackupWaiting"][2] == (
+        "Waiting for Pod demo/stash-backup-nightly-1-0-x7k2p: it may initialize the repository, "
+        "which only one may do at a time."
+    )
+    assert planned.requeue_after_s == 60.0
 
 
 def test_first_backups_into_one_repository_take_turns() -> None:
@@ -420,6 +436,64 @@ def test_a_pod_that_waits_is_told() -> None:
     planned = plan(ended(pod(waiting("ErrImagePull", "no"), phase="Pending")), NOW)
     assert planned.writes == ()
     assert planned.facts["words"] == "container pvc-backup-0: ErrImagePull no"
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        Executor(job(RUNNING, age_s=17), words=("exceeded quota: small",)),
+        Executor(
+            job(RUNNING, age_s=17), pod(phase="Pending", conditions=(UNSCHEDULABLE,), age_s=10)
+        ),
+    ],
+    ids=["no-pod", "pending"],
+)
+def test_a_session_says_why_its_pod_does_not_start(executor: Executor) -> None:
+    """In its status, in the words of who holds it up; once for each text; until it runs."""
+    said = "exceeded quota: small" if executor.words else "3 Insufficient memory."
+    status = status_in(plan(session_observed(RUNNING, executor=executor), NOW))
+    state, reason, message = conditions_of(status)["BackupWaiting"]
+    assert (status["phase"], state, reason) == ("Running", "True", "PodNotStarted")
+    assert message.startswith("Waiting for a pod to start: ")
+    assert message.endswith(said)
+    waits = {**RUNNING, "status": status}
+    assert plan(session_observed(waits, executor=executor), NOW).writes == ()
+    other = Executor(job(RUNNING, age_s=17), words=("another reason",))
+    again = status_in(plan(session_observed(waits, executor=other), NOW))
+    assert conditions_of(again)["BackupWaiting"][2].endswith("another reason")
+    runs = session_observed(waits, executor=Executor(job(RUNNING), pod(running())))
+    assert conditions_of(status_in(plan(runs, NOW)))["BackupWaiting"][:2] == ("False", "PodStarted")
+    done = session_observed(waits, executor=Executor(job(RUNNING), reported()))
+    assert "BackupWaiting" not in conditions_of(status_in(plan(done, NOW)))
+
+
+def test_words_about_the_next_pod_do_not_hide_the_disruption() -> None:
+    """The time in which it has to start is counted from the disruption."""
+    lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
+    waits = {**RUNNING, "status": status_in(plan(ended(lost), NOW))}
+    stuck = pod(phase="Pending", conditions=(UNSCHEDULABLE,), age_s=30)
+    seen = session_observed(waits, executor=Executor(job(RUNNING), stuck))
+    status = status_in(plan(seen, NOW + timedelta(seconds=20)))
+    state, reason, message = conditions_of(status)["BackupWaiting"]
+    assert (state, reason) == ("True", "PodDisrupted")
+    assert "Insufficient memory" in message
+
+
+def test_a_lost_pod_ends_its_session_without_the_help_of_its_node() -> None:
+    """Within the timeOut and 20 min; the timer is set once, nothing is asked meanwhile."""
+    invoker = configuration(spec=configuration_spec(timeOut="10m"))
+    runs = pod(running())
+    seen = session_observed(RUNNING, configuration=invoker, executor=Executor(job(RUNNING), runs))
+    waits = plan(seen, NOW)
+    assert (waits.writes, waits.requeue_after_s) == ((), 1798.0)
+    late = Executor(job(RUNNING, age_s=1800), runs)
+    planned = plan(session_observed(RUNNING, configuration=invoker, executor=late), NOW)
+    assert verbs(planned) == [
+        "Delete Job stash-backup-nightly-1-0",
+        "SetStatus BackupSession nightly-1",
+    ]
+    assert planned.facts["error"].startswith("DeadlineExceeded: ")
+    assert conditions_of(status_in(planned))["DeadlineExceeded"][0] == "True"
 
 
 def test_a_disruption_is_remembered_until_the_next_pod_runs() -> None:
@@ -756,8 +830,9 @@ def test_a_refused_delete_is_a_condition_and_no_obstacle() -> None:
     refusal = Refusal(Delete(Ref.to(BACKUP_SESSION, old)), "Forbidden", "a webhook says no")
     planned = plan(ended(reported(), siblings=(old,), refusal=refusal), NOW)
     assert not any(isinstance(write, Delete) for write in planned.writes)
-    assert status_in(planned)["phase"] == "Succeeded"
-    assert conditions_of(status_in(planned))["BackupHistoryCleaned"] == (
+    status = status_in(Plan(planned.writes[:1]))
+    assert status["phase"] == "Succeeded"
+    assert conditions_of(status)["BackupHistoryCleaned"] == (
         "False",
         "FailedToCleanBackupHistory",
         "Failed to cleanup old BackupSessions. Reason: a webhook says no",
@@ -791,9 +866,59 @@ def test_a_killed_pod_fails_its_session_and_has_its_lock_removed() -> None:
 def test_a_refused_unlock_does_not_keep_the_session_from_ending() -> None:
     """A quota may refuse that Job as well."""
     killed = pod(terminated(137, reason="OOMKilled"), phase="Failed")
-    refusal = Refusal(CreateOnce(JOB, job(session())), "Forbidden", "exceeded quota")
+    refusal = Refusal(plan(ended(killed), NOW).writes[0], "Forbidden", "exceeded quota")
     planned = plan(ended(killed, refusal=refusal), NOW)
     assert verbs(planned) == ["SetStatus BackupSession nightly-1"]
+
+
+def test_a_refused_delete_of_a_job_does_not_keep_the_session_from_ending() -> None:
+    """It is not tried again before the status; what else may be refused comes after it."""
+    stuck = pod(waiting("ImagePullBackOff", "no such image"), phase="Pending", age_s=700)
+    old = session("nightly-0", age_s=100, status={"phase": "Succeeded"})
+    seen = ended(stuck, job(RUNNING, age_s=700), siblings=(old,))
+    refusal = Refusal(plan(seen, NOW).writes[0], "Forbidden", "a webhook says no")
+    planned = plan(replace(seen, refusal=refusal), NOW)
+    assert verbs(planned) == [
+        "SetStatus BackupSession nightly-1",
+        "Delete BackupSession nightly-0",
+    ]
+    assert planned.facts["error"].startswith("PodNotStarted: ")
+
+
+def test_a_lock_is_removed_although_the_pod_is_gone_too() -> None:
+    """Its host name is derived from the session, as its Job's was (D8)."""
+    executor = Executor(job(RUNNING, conditions=job_failed()), pods_gone=True)
+    unlock = plan(session_observed(RUNNING, executor=executor), NOW).writes[0]
+    started = plan(session_observed(), NOW).writes[0]
+    assert isinstance(unlock, CreateOnce)
+    assert isinstance(started, CreateOnce)
+    assert name_of(unlock.body) == "stash-unlock-backup-nightly-1-0"
+    hostnames = {w.body["spec"]["template"]["spec"]["hostname"] for w in (unlock, started)}
+    assert len(hostnames) == 1
+
+
+ACCESS = tuple(
+    Ref(kind, "demo", "stash-backup-nightly-1-0", Uid(f"uid-of-{kind}"))
+    for kind in (ROLE, ROLE_BINDING)
+)
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        Executor(job(RUNNING), reported()),
+        Executor(job(RUNNING), pod(terminated(1), phase="Failed")),
+        Executor(job_gone=True),
+    ],
+    ids=["reported", "died", "deleted"],
+)
+def test_the_right_to_read_the_secret_ends_with_the_session(executor: Executor) -> None:
+    """D26: for the Job's life; nothing is written where there never was one."""
+    planned = plan(session_observed(RUNNING, executor=executor, access=ACCESS), NOW)
+    deleted = [w.ref for w in planned.writes if isinstance(w, Delete)]
+    assert deleted == list(ACCESS)
+    without = plan(session_observed(RUNNING, executor=executor), NOW)
+    assert not any(isinstance(write, Delete) for write in without.writes)
 
 
 def test_a_pod_that_never_started_ends_with_its_job() -> None:

@@ -186,6 +186,12 @@ def remove_pod(cluster: ToyCluster, index: int) -> None:
         cluster.remove_pod(pod)
 
 
+def kill_node(cluster: ToyCluster, index: int) -> None:
+    """Lose the node of a pod: it says that it runs for as long as the story lasts."""
+    if pod := _pod(cluster, index):
+        cluster.kill_node(pod)
+
+
 def delete_job(cluster: ToyCluster, index: int) -> None:
     """Delete a Job by hand.
 
@@ -238,6 +244,7 @@ ACTIONS: list[Action] = [
     start_pod,
     end_pod,
     remove_pod,
+    kill_node,
     delete_job,
     pass_time,
     quota,
@@ -312,7 +319,8 @@ def test_every_story_ends(story: list[tuple[Action, int]], finale: str, used: bo
     """Every session reaches a final phase and stays in it; success is proven; nothing runs twice.
 
     That includes: never two Jobs for one session; while a Repository was never used, never two
-    sessions with executors at once (D2); a plan whose effects are seen has no more writes.
+    sessions with executors at once, nor one beside a live pod of another that has ended (D2); a
+    lock is never removed beside a live pod (D8); a plan whose effects are seen has no more writes.
     """
     check(tell(story, finale, used=used))
 

@@ -20,6 +20,7 @@ from tests.support.builders import (
     DISRUPTED,
     NOW,
     UNSCHEDULABLE,
+    before,
     failed_host,
     job,
     job_complete,
@@ -44,12 +45,13 @@ def see(
     job_: Obj | None = JOB,
     *,
     awaited_s: float | None = None,
+    time_out_s: float | None = None,
     **fields: object,
 ) -> Verdict:
     """Return the verdict on an executor."""
     seen = replace(Executor(job_, pod_), **fields)  # type: ignore[arg-type] # its own fields
     since = None if awaited_s is None else NOW - timedelta(seconds=awaited_s)
-    return verdict(seen, now=NOW, limits=LIMITS, awaited_since=since)
+    return verdict(seen, now=NOW, limits=LIMITS, awaited_since=since, time_out_s=time_out_s)
 
 
 def died(found: Verdict) -> Died:
@@ -70,7 +72,7 @@ def test_a_quota_that_refuses_the_pod_is_quoted() -> None:
     """A pod that cannot even be created shows only in Events: their words are passed on."""
     words = ('Error creating: pods "x" is forbidden: exceeded quota: small',)
     found = see(job_=job(session(), age_s=20), words=words)
-    assert found == Waiting(30.0, words[0])
+    assert found == Waiting(30.0, words[0], lasting=True)
     late = died(see(job_=job(session(), age_s=600), words=words))
     assert late.reason == "PodNotStarted"
     assert late.message == f"its pod did not start within 10m0s: {words[0]}"
@@ -121,12 +123,81 @@ def test_a_pod_that_does_not_start_fails_in_the_words_of_who_refuses_it(
     assert late.message == f"its pod did not start within 10m0s: {said}"
 
 
-def test_a_young_pod_is_waited_for_with_words() -> None:
-    """What a pod waits for is told at once; its own events bring the next turn."""
-    young = pod(waiting("ErrImagePull", "no such host"), phase="Pending", age_s=10)
+@pytest.mark.parametrize(("age_s", "requeue_s", "lasting"), [(3, 7.0, False), (10, 590.0, True)])
+def test_a_young_pod_is_waited_for_with_words(
+    age_s: float, requeue_s: float, *, lasting: bool
+) -> None:
+    """What a pod waits for is logged at once; after 10 s it is worth a write."""
+    young = pod(waiting("ErrImagePull", "no such host"), phase="Pending", age_s=age_s)
     assert see(young, job(session(), age_s=20)) == Waiting(
-        590.0, "container pvc-backup-0: ErrImagePull no such host"
+        requeue_s, "container pvc-backup-0: ErrImagePull no such host", lasting=lasting
     )
+
+
+@pytest.mark.parametrize(
+    ("late_s", "verdict_"),
+    [(-200, Running(500.0)), (0, Running(300.0)), (299, Running(1.0)), (300, "PodLost")],
+)
+def test_a_pod_that_nobody_ends_is_lost_in_the_end(late_s: float, verdict_: object) -> None:
+    """The kubelet of a dead node confirms nothing: 5 min after the pod was to be gone it is lost.
+
+    The lock stays: the pod may be alive behind a broken network.
+    """
+    stuck = pod(running(), conditions=(DISRUPTED,))
+    stuck["metadata"]["deletionTimestamp"] = before(late_s)
+    found = see(stuck, OLD_JOB)
+    if isinstance(verdict_, Running):
+        assert found == verdict_
+        return
+    lost = died(found)
+    assert (lost.reason, lost.end_job, lost.release_lock, lost.deadline) == (
+        verdict_,
+        True,
+        False,
+        False,
+    )
+    assert "if node node-1 is dead, delete its Node object" in lost.message
+
+
+@pytest.mark.parametrize(
+    ("age_s", "verdict_"),
+    [(60, Running(1740.0)), (1799, Running(1.0)), (1800, "DeadlineExceeded")],
+)
+def test_a_run_ends_20_min_after_its_time(age_s: float, verdict_: object) -> None:
+    """Its runner keeps the time, then activeDeadlineSeconds does; neither can on a dead node."""
+    found = see(pod(running()), job(session(), age_s=age_s), time_out_s=600.0)
+    if isinstance(verdict_, Running):
+        assert found == verdict_
+        return
+    lost = died(found)
+    assert (lost.reason, lost.end_job, lost.release_lock, lost.deadline) == (
+        verdict_,
+        True,
+        False,
+        True,
+    )
+
+
+def test_the_earlier_end_counts() -> None:
+    """A pod that is deleted in the middle of a long run."""
+    stuck = pod(running())
+    stuck["metadata"]["deletionTimestamp"] = before(0)
+    assert see(stuck, JOB, time_out_s=36_000.0) == Running(300.0)
+
+
+def test_the_lock_of_a_deleted_job_goes_only_with_its_pod() -> None:
+    """Deleting a Job stops its pod, which releases its lock itself, if it still can (D8)."""
+    for gone in (False, True):
+        assert died(see(None, None, job_gone=True, pods_gone=gone)).release_lock is gone
+
+
+def test_the_lock_of_a_pod_that_was_removed_goes() -> None:
+    """It failed, so it may have left one; a Job that ended has no live pod."""
+    assert died(see(None, FAILED_JOB, pods_gone=True)).release_lock
+    complete = job(session(), conditions=job_complete())
+    assert not died(see(None, complete, pods_gone=True)).release_lock
+    never = pod(waiting("ErrImagePull"), phase="Pending")
+    assert not died(see(never, FAILED_JOB)).release_lock
 
 
 def test_creating_containers_needs_no_words() -> None:

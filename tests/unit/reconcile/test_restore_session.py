@@ -1,13 +1,14 @@
 """RestoreSession: what is observed, and the plan that follows, arm by arm."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.api.objects import name_of
+from controller.api.objects import Uid, name_of
 from controller.api.report import RunReport, StepReport, StepState
-from controller.api.resources import JOB, RESTORE_SESSION
-from controller.plan import CreateOnce, Finalizer, Plan, Refusal, SetStatus
+from controller.api.resources import JOB, RESTORE_SESSION, ROLE_BINDING
+from controller.plan import CreateOnce, Finalizer, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.observed import Executor, PvcUse, References
 from controller.reconcile.restore_session import plan
 from tests.support.builders import (
@@ -259,6 +260,45 @@ def test_a_pod_that_never_started_ends_with_its_job() -> None:
     assert verbs(planned)[0] == "Delete stash-restore-bring-back-0"
     assert verbs(planned)[-1] == "SetStatus bring-back"
     assert planned.facts["error"].startswith("PodNotStarted: ")
+
+
+def test_a_restore_says_why_its_pod_does_not_start() -> None:
+    """As a backup does, until it runs or ends."""
+    executor = Executor(job(RUNNING, age_s=17), words=("exceeded quota: small",))
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert conditions_in(planned)["RestoreWaiting"] == (
+        "True",
+        "PodNotStarted",
+        "Waiting for a pod to start: exceeded quota: small",
+    )
+    waits = restore(status=status_in(planned))
+    done = restore_observed(waits, executor=Executor(job(RUNNING), reported()))
+    assert "RestoreWaiting" not in conditions_in(plan(done, NOW))
+
+
+def test_a_refused_delete_of_a_job_does_not_keep_the_restore_from_ending() -> None:
+    """It is left out of the second plan, so that the status is written."""
+    stuck = pod(waiting("ImagePullBackOff", "no"), phase="Pending", age_s=700)
+    seen = restore_observed(RUNNING, executor=Executor(job(RUNNING, age_s=700), stuck))
+    refusal = Refusal(plan(seen, NOW).writes[0], "Forbidden", "a webhook says no")
+    planned = plan(replace(seen, refusal=refusal), NOW)
+    assert verbs(planned) == ["SetStatus bring-back"]
+    assert planned.facts["error"].startswith("PodNotStarted: ")
+
+
+def test_a_lost_pod_ends_its_restore() -> None:
+    """A pod whose node is dead says for ever that it runs; the right to the Secret ends too."""
+    stuck = pod(running())
+    stuck["metadata"]["deletionTimestamp"] = before(300)
+    ref = Ref(ROLE_BINDING, "demo", "stash-restore-bring-back-0", Uid("u"))
+    seen = restore_observed(RUNNING, executor=Executor(job(RUNNING), stuck), access=(ref,))
+    planned = plan(seen, NOW)
+    assert verbs(planned) == [
+        "Delete stash-restore-bring-back-0",
+        "Delete stash-restore-bring-back-0",
+        "SetStatus bring-back",
+    ]
+    assert planned.facts["error"].startswith("PodLost: ")
 
 
 def test_a_disruption_is_remembered_until_the_next_pod_runs() -> None:
