@@ -1,11 +1,12 @@
 """Bad input: what is wrong is said with object, path and fix, and mending it is all it takes."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.support.audit import Audit
-from tests.support.cluster import Cluster, Space
+from tests.support.cluster import Cluster, Space, condition
 from tests.support.evidence import (
     answers,
     backend_folder,
@@ -136,6 +137,8 @@ def test_missing_repository(space: Space) -> None:
     found = wait_phase(space, "NotReady")
     words = [f"Repository {space.name}/repo", "Create it", "spec.repository.name"]
     says(found, "RepositoryFound", "False", words)
+    skipped = space.back_up("early", "Skipped")
+    says(skipped, "BackupSkipped", "True", [f"{space.name}/backup is not ready", *words])
     assert_idle(space)
     space.apply(space.repository())
     wait_phase(space, "Ready")
@@ -329,6 +332,36 @@ def test_unknown_snapshot(space: Space) -> None:
     space.apply(space.restore("right", rules=[{"snapshots": [snapshot]}]))
     space.wait_phase("restoresession", "right", "Succeeded")
     assert space.exec("app", "cat /data/file").strip() == "precious"
+
+
+def test_restore_before_what_it_needs(space: Space) -> None:
+    """A restore waits for what it names, says for what, and goes on by itself."""
+    space.ready()
+    space.exec("app", "echo precious > /data/file; sync")
+    space.back_up("first")
+    for kind, name in (("secret", "storage"), ("repository", "repo")):
+        space.cluster.kubectl("delete", kind, name, "-n", space.name)
+    space.apply(space.restore(claim="other"))
+    for wait, mended in (
+        ("RepositoryFound", space.repository()),
+        ("BackendSecretFound", space.secret()),
+        ("RestoreTargetFound", space.pvc("other")),
+    ):
+        held = space.cluster.until(wait, partial(held_by, space, wait), timeout_s=30.0)
+        assert held["status"]["phase"] == "Pending"
+        says(held, wait, "False", [f"{space.name}/{mended['metadata']['name']}", "Create it"])
+        assert space.get("job", "stash-restore-restore-0") is None
+        space.apply(mended)
+    space.wait_phase("restoresession", "restore", "Succeeded")
+    space.apply(space.pod("reader", claim="other"))
+    space.wait_pod("reader")
+    assert space.exec("reader", "cat /data/file").strip() == "precious"
+
+
+def held_by(space: Space, kind: str) -> dict[str, Any]:
+    """Return the restore once a condition of it is False."""
+    found = space.get("restoresession", "restore") or {}
+    return found if condition(found, kind).get("status") == "False" else {}
 
 
 def test_unreadable_file(space: Space) -> None:
