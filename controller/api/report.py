@@ -4,11 +4,12 @@ The report is untrusted input: a container of a third party may write anything. 
 strictly, and its texts are shown, never interpolated. Standard library only (D31).
 
 Budget (D11): `report_bytes` of the JobInput for the whole document. `encode` cuts detail first
-(paths that could not be read, then messages), never a phase, a reason or a snapshot id.
+(paths that could not be read, messages, counts, paths of snapshots), then snapshots and hosts. A
+report that is never written is worse than a short one: the session would fail as ReportLost.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -156,26 +157,49 @@ class RunReport:
     def encode(self, limit_bytes: int) -> str:
         """Return the document in at most `limit_bytes` bytes of UTF-8.
 
+        Any report fits into SMALLEST_BYTES. What is left out is in the order of `_CUTS`; of a
+        report that is too long even then one host is left, the first that failed, and a condition
+        says so.
+
         Raises:
-            ValueError: even the fixed core does not fit.
+            ValueError: `limit_bytes` is less than that, and too little.
         """
-        for paths, text in ((20, MAX_TEXT), (5, MAX_TEXT), (3, 512), (1, 256), (0, 128), (0, 0)):
-            document = json.dumps(_brief(asdict(self._cut(paths, text))), separators=(",", ":"))
+        for candidate in self._candidates():
+            document = json.dumps(_brief(asdict(candidate)), separators=(",", ":"))
             if len(document.encode()) <= limit_bytes:
                 return document
         raise ValueError(f"the report does not fit into {limit_bytes} bytes")
 
-    def _cut(self, paths: int, text: int) -> "RunReport":
+    def _candidates(self) -> Iterator["RunReport"]:
+        for cut in _CUTS:
+            yield self._cut(cut)
+        bare = replace(self._cut(_CUTS[-1]), conditions=())
+        yield bare
+        # A foreign output.json may name more hosts and snapshots than any message can hold.
+        count = sum(len(host.snapshots) for host in self.hosts)
+        for most in (32, 16, 8, 4, 1):
+            repository = bare.repository
+            if not _is_id(repository.id):
+                repository = replace(repository, id="")
+            yield replace(_essence(bare, most, count), repository=repository)
+        learned = RepositoryReport(
+            initialised=self.repository.initialised, integrity=self.repository.integrity
+        )
+        yield RunReport(_essence(bare, 1, count).hosts, learned)
+
+    def _cut(self, cut: "_Cut") -> "RunReport":
         def step(report: StepReport | None) -> StepReport | None:
-            return report and replace(report, message=report.message[:text])
+            return report and replace(report, message=report.message[: cut.text])
 
         return replace(
             self,
             hosts=tuple(
                 replace(
                     host,
-                    error=host.error[:text],
-                    unreadable=tuple(path[:256] for path in host.unreadable[:paths]),
+                    reason=host.reason[: cut.word],
+                    error=host.error[: cut.text],
+                    snapshots=tuple(_cut_snapshot(item, cut) for item in host.snapshots),
+                    unreadable=tuple(path[:256] for path in host.unreadable[: cut.unreadable]),
                 )
                 for host in self.hosts
             ),
@@ -183,10 +207,103 @@ class RunReport:
             verification=step(self.verification),
             metrics=step(self.metrics),
             conditions=tuple(
-                replace(condition, message=condition.message[:text])
+                ConditionReport(
+                    condition.type[: cut.word],
+                    condition.status[: cut.word],
+                    condition.reason[: cut.word],
+                    condition.message[: cut.text],
+                )
                 for condition in self.conditions
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How much of each kind of detail is left: a number of items, or of characters.
+
+    `word` is for reasons and types, `path` for a snapshot's path.
+    """
+
+    unreadable: int
+    text: int
+    word: int = MAX_TEXT
+    path: int = MAX_TEXT
+    has_counts: bool = True
+    has_sizes: bool = True
+
+
+_ID_LENGTH = 64
+_WORD = 64
+REPORT_CUT = "ReportCut"
+SMALLEST_BYTES = 1024
+_CUTS = (
+    _Cut(unreadable=20, text=MAX_TEXT),
+    _Cut(unreadable=5, text=MAX_TEXT),
+    _Cut(unreadable=3, text=512),
+    _Cut(unreadable=1, text=256),
+    _Cut(unreadable=0, text=128),
+    _Cut(unreadable=0, text=0),
+    _Cut(unreadable=0, text=0, word=_WORD, path=128, has_counts=False),
+    _Cut(unreadable=0, text=0, word=_WORD, path=32, has_counts=False),
+    _Cut(unreadable=0, text=0, word=_WORD, path=32, has_counts=False, has_sizes=False),
+    _Cut(unreadable=0, text=0, word=_WORD, path=0, has_counts=False, has_sizes=False),
+)
+
+
+def _essence(report: RunReport, most: int, count: int) -> RunReport:
+    """Return the first host that failed, else the first, with at most some snapshots."""
+    failed = [host for host in report.hosts if not host.succeeded]
+    hosts = tuple(
+        replace(
+            host,
+            hostname=_plain(host.hostname),
+            reason=_plain(host.reason),
+            error=f"{len(failed)} of {len(report.hosts)} hosts failed" if failed else "",
+            snapshots=tuple(item for item in host.snapshots if _is_id(item.id))[:most],
+        )
+        for host in (failed or report.hosts)[:1]
+    )
+    text = f"the report of {len(report.hosts)} hosts and {count} snapshots was too long"
+    return RunReport(hosts, conditions=(ConditionReport(REPORT_CUT, "True", "TooLong", text),))
+
+
+def _plain(text: str) -> str:
+    """Return at most _WORD characters that need no escape in JSON."""
+    return "".join(
+        char if " " <= char <= "~" and char not in '"\\' else "?" for char in text[:_WORD]
+    )
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == _ID_LENGTH and text.isascii() and text.isalnum()
+
+
+def _cut_snapshot(snapshot: SnapshotReport, cut: _Cut) -> SnapshotReport:
+    """Return a snapshot with less detail; of a path the end is left, where paths differ."""
+    path = snapshot.path
+    if len(path) > cut.path:
+        path = f"...{path[len(path) - cut.path + 3 :]}" if cut.path else ""
+    return SnapshotReport(
+        id=snapshot.id,
+        path=path,
+        total_bytes=snapshot.total_bytes if cut.has_sizes else 0,
+        uploaded_bytes=snapshot.uploaded_bytes if cut.has_sizes else 0,
+        processing_s=snapshot.processing_s if cut.has_counts else 0.0,
+        files_total=snapshot.files_total if cut.has_counts else 0,
+        files_new=snapshot.files_new if cut.has_counts else 0,
+        files_modified=snapshot.files_modified if cut.has_counts else 0,
+        files_unmodified=snapshot.files_unmodified if cut.has_counts else 0,
+    )
+
+
+_CORE_BYTES = 896
+_SNAPSHOT_BYTES = 96
+
+
+def snapshots_that_fit(limit_bytes: int) -> int:
+    """Return how many snapshots of one host a report holds with their whole ids, at least."""
+    return max(1, (limit_bytes - _CORE_BYTES) // _SNAPSHOT_BYTES)
 
 
 def _brief(value: Any) -> Any:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.report import (
     MAX_TEXT,
+    SMALLEST_BYTES,
     ConditionReport,
     HostReport,
     RepositoryReport,
@@ -19,6 +20,7 @@ from controller.api.report import (
     StepReport,
     StepState,
     parse_report,
+    snapshots_that_fit,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -83,16 +85,82 @@ def test_round_trip(report: RunReport) -> None:
 
 @given(REPORTS, st.integers(min_value=0, max_value=12288))
 def test_budget(report: RunReport, limit_bytes: int) -> None:
-    """A document never exceeds its budget, and keeps outcome, reasons and ids, or is refused."""
+    """A document never exceeds its budget, is never missing, and never turns a failure around."""
     try:
         document = report.encode(limit_bytes)
     except ValueError:
+        assert limit_bytes < SMALLEST_BYTES
         return
     assert len(document.encode()) <= limit_bytes
     parsed = parse_report(document)
-    assert [(h.succeeded, h.reason, h.snapshots) for h in parsed.hosts] == [
-        (h.succeeded, h.reason, h.snapshots) for h in report.hosts
-    ]
+    assert all(h.succeeded for h in parsed.hosts) == all(h.succeeded for h in report.hosts)
+    assert parsed.repository.integrity == report.repository.integrity
+    known = {snapshot.id for host in report.hosts for snapshot in host.snapshots}
+    assert known >= {snapshot.id for host in parsed.hosts for snapshot in host.snapshots}
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from('x\x00"é😀'),
+    st.booleans(),
+    st.integers(0, 20),
+    st.integers(1, 20),
+    st.integers(0, 32),
+)
+def test_the_largest_foreign_report_fits_somehow(
+    char: str,
+    failed: bool,  # noqa: FBT001 - drawn
+    snapshots: int,
+    hosts: int,
+    conditions: int,
+) -> None:
+    """Whatever a third party's output.json may hold: a report is written, with the outcome."""
+    text = char * 1024
+    good = HostReport(text, True, text, text, 9e9, (SnapshotReport(ID, text, 2**62),) * snapshots)
+    report = RunReport(
+        hosts=(good,) * (hosts - 1) + (replace(good, succeeded=not failed),),
+        repository=RepositoryReport(text, True, False, 2**62, 2**62, 2**62, 2**62),
+        retention=StepReport(StepState.FAILED, text),
+        conditions=(ConditionReport(text, text, text, text),) * conditions,
+    )
+    parsed = parse_report(report.encode(SMALLEST_BYTES))
+    assert all(host.succeeded for host in parsed.hosts) is not failed
+    assert parsed.repository.integrity is False
+    assert bool(parsed.hosts[0].snapshots) is bool(snapshots)
+    if len(parsed.hosts) < hosts or len(parsed.hosts[0].snapshots) < snapshots:
+        assert [condition.type for condition in parsed.conditions] in ([], ["ReportCut"])
+
+
+@given(st.integers(SMALLEST_BYTES, 12288), st.text("äb", max_size=300))
+def test_ids_of_as_many_snapshots_as_are_allowed_are_kept(limit_bytes: int, path: str) -> None:
+    """The largest number of paths that a configuration may have loses no id and no outcome."""
+    count = snapshots_that_fit(limit_bytes)
+    snapshots = tuple(
+        SnapshotReport(f"{i:064x}", f"/stash-data/{path}/{i}", 2**62, 2**62, 9e9, 2**62, 2**62)
+        for i in range(count)
+    )
+    host = HostReport(
+        "h" * 253, False, "BackupIncomplete", "é" * 1024, 9e9, snapshots, ("/ü" * 200,) * 20
+    )
+    step = StepReport(StepState.SKIPPED, "é" * 1024)
+    report = RunReport(
+        (host,), RepositoryReport(ID, True, True, *[2**62] * 4), step, step, step
+    )  # fmt: skip
+    (found,) = parse_report(report.encode(limit_bytes)).hosts
+    assert (found.hostname, found.reason) == (host.hostname, host.reason)
+    assert [item.id for item in found.snapshots] == [item.id for item in snapshots]
+
+
+def test_sizes_of_twenty_paths_are_kept() -> None:
+    """Up to the limit of paths, one container's report keeps sizes and the ends of the paths."""
+    snapshots = tuple(
+        SnapshotReport(f"{i:064x}", f"/stash-data/{'deep/' * 9}{i:02}", 10**12, 10**10, 99.5, 10**6)
+        for i in range(20)
+    )
+    report = RunReport((HostReport("host-0", True, duration_s=99.123456, snapshots=snapshots),))
+    (found,) = parse_report(report.encode(4096)).hosts
+    assert [item.total_bytes for item in found.snapshots] == [10**12] * 20
+    assert [item.path[-8:] for item in found.snapshots] == [f"/deep/{i:02}" for i in range(20)]
 
 
 def test_detail_is_cut_before_the_core() -> None:
