@@ -3,6 +3,7 @@
 from pathlib import Path
 from time import monotonic
 
+from controller.api.flags import user_flags
 from controller.api.job_input import BackupInput, JobInput
 from controller.api.report import HostReport, Reason, SnapshotReport
 from runner.failure import RunError, failure_of
@@ -10,7 +11,6 @@ from runner.progress import Progress
 from runner.repository import Repository
 from runner.restic import command
 from runner.restic.exits import Exit
-from runner.restic.flags import user_flags
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
 

@@ -19,7 +19,7 @@ from runner.restic.exits import Exit
 from runner.restic.messages import Message
 from runner.restic.outcome import Collector, Outcome
 from runner.restic.process import Interruption
-from runner.settings import Settings
+from runner.settings import IONICE, Settings, is_program
 
 CACHE = "restic-cache"
 TMP = "restic-tmp"
@@ -226,14 +226,13 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def _prefix(job: JobInput, settings: Settings, log: Log) -> tuple[str, ...]:
-    restic = settings.program("restic")
-    if not restic:
-        raise RunError(Reason.STEP_FAILED, "the program restic is not on PATH in this image")
+    restic = str(settings.restic)
+    if not is_program(settings.restic):
+        raise RunError(Reason.STEP_FAILED, f"the program {restic} is missing in this image")
     if job.ionice_class is None:
         return (restic,)
-    ionice = settings.program("ionice")
-    if not ionice:
+    if not is_program(Path(IONICE)):
         log.warning("ionice_missing", fix="add ionice to the image, or remove ionice settings")
         return (restic,)
     level = () if job.ionice_level is None else ("-n", str(job.ionice_level))
-    return (ionice, "-c", str(job.ionice_class), *level, restic)
+    return (IONICE, "-c", str(job.ionice_class), *level, restic)

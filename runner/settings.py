@@ -14,16 +14,23 @@ from controller.api.job_input import (
 )
 
 TERMINATION_LOG = "/dev/termination-log"
+RESTIC = "/bin/restic"
+"""In the image. Never searched for: PATH may come from a user's runtimeSettings or envFrom."""
+IONICE = "/usr/bin/ionice"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The container's fixed places; each can be moved by a variable `DREY_…` for tests."""
+    """The container's fixed places; each can be moved by a variable `DREY_…` for tests.
+
+    The controller refuses variables of that name in what users give.
+    """
 
     secret_dir: Path
     scratch_dir: Path
     restore_root: Path
     termination_log: Path
+    restic: Path
     outer: Mapping[str, str]
 
     @classmethod
@@ -34,6 +41,7 @@ class Settings:
             scratch_dir=Path(environ.get("DREY_SCRATCH_DIR", SCRATCH_DIR)),
             restore_root=Path(environ.get("DREY_RESTORE_ROOT", RESTORE_ROOT)),
             termination_log=Path(environ.get("DREY_TERMINATION_LOG", TERMINATION_LOG)),
+            restic=Path(environ.get("DREY_RESTIC", RESTIC)),
             outer=dict(environ),
         )
 
@@ -50,10 +58,7 @@ class Settings:
             )
         return JobInput.decode(text)
 
-    def program(self, name: str) -> str:
-        """Return the path of a program on PATH, empty when there is none."""
-        for folder in self.outer.get("PATH", os.defpath).split(os.pathsep):
-            path = os.path.join(folder or ".", name)  # noqa: PTH118 - PATH holds strings
-            if os.access(path, os.X_OK) and Path(path).is_file():
-                return path
-        return ""
+
+def is_program(path: Path) -> bool:
+    """Tell whether this file can be started."""
+    return path.is_file() and os.access(path, os.X_OK)

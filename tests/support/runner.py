@@ -57,7 +57,7 @@ class Place:
 
     root: Path
     secret: dict[str, bytes] = field(default_factory=lambda: {"RESTIC_PASSWORD": PASSWORD})
-    path_prefix: list[Path] = field(default_factory=list)
+    program: Path = field(default_factory=restic_program)
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -71,13 +71,13 @@ class Place:
         return self.root / "repository"
 
     def shim(self, script: str) -> None:
-        """Put a program named restic before the real one, which is `$REAL`."""
+        """Put a program in the place of the real restic, which is `$REAL`."""
         folder = self.root / "shim"
         folder.mkdir(exist_ok=True)
         program = folder / "restic"
         program.write_text(f"#!/bin/sh\nREAL={restic_program()}\n{script}\n")
         program.chmod(0o755)
-        self.path_prefix = [folder]
+        self.program = program
 
     def job(self, **changes: Any) -> JobInput:
         """Return the input of a backup of the volume."""
@@ -146,9 +146,9 @@ class Place:
         for key, value in self.secret.items():
             (secret / key).write_bytes(value)
         self.message.unlink(missing_ok=True)
-        path = [*map(str, self.path_prefix), str(restic_program().parent), os.environ["PATH"]]
         environment = {
-            "PATH": os.pathsep.join(path),
+            "PATH": os.environ["PATH"],
+            "DREY_RESTIC": str(self.program),
             "DREY_SECRET_DIR": str(secret),
             "DREY_SCRATCH_DIR": str(self.root / "scratch"),
             "DREY_RESTORE_ROOT": str(self.root / "restored"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from controller.api.job_input import BackupInput, JobInput, Retention
 from controller.api.report import Reason, StepState
-from tests.support.runner import PASSWORD, Place
+from tests.support.runner import PASSWORD, Place, restic_program
 
 
 def planned(job: JobInput, **changes: object) -> JobInput:
@@ -194,10 +194,19 @@ def test_garbage_instead_of_input(place: Place) -> None:
 
 
 def test_restic_missing_in_image(place: Place) -> None:
-    """Without restic on PATH the report says so."""
-    place.environment = {"PATH": str(place.root)}
+    """Without restic in its place the report says so."""
+    place.program = place.root / "restic"
     run = place.run("backup", job=place.job())
-    assert "restic is not on PATH" in run.host.error
+    assert f"{place.program} is missing in this image" in run.host.error
+
+
+def test_path_does_not_choose_the_restic(place: Place) -> None:
+    """A PATH that a user sets brings in no other program named restic."""
+    place.shim(f"touch {place.root}/started")
+    place.environment = {"PATH": f"{place.program.parent}:/usr/bin:/bin"}
+    place.program = restic_program()
+    assert place.run("backup", job=place.job()).code == 0
+    assert not (place.root / "started").exists()
 
 
 def test_incomplete_backup(place: Place) -> None:
@@ -231,7 +240,7 @@ def test_incomplete_backups_never_push_out_the_last_complete_one(place: Place) -
     left = [item["id"] for item in place.snapshots()]
     assert left == [complete, run.host.snapshots[0].id]
     assert run.report.repository.snapshots_kept == 2
-    place.path_prefix = []
+    place.program = restic_program()
     good = place.run("backup", job=job).host.snapshots[0].id
     assert [item["id"] for item in place.snapshots()] == [good]
 

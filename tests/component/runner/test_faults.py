@@ -193,7 +193,7 @@ def test_unreachable_endpoint(
     target = replace(job.repository, provider=provider, url=f"{provider}:{url}")
     job = replace(job, repository=target)
     secret = {"RESTIC_PASSWORD": PASSWORD, "AWS_ACCESS_KEY_ID": b"k", "AWS_SECRET_ACCESS_KEY": b"s"}
-    environ = {"DREY_SCRATCH_DIR": str(place.root), "PATH": str(restic_program().parent)}
+    environ = {"DREY_SCRATCH_DIR": str(place.root), "DREY_RESTIC": str(restic_program())}
     settings = Settings.read(environ)
     log = Log(Redactor({}), write=lambda _: None)
     started = time.monotonic()

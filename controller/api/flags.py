@@ -1,7 +1,7 @@
 """Which of restic's flags a user may pass (D25). Pure.
 
 None that runs a command, reads a file, or changes repository, password, cache, host, time or the
-form of the output; `restore` never deletes and never pretends.
+form of the output; `restore` never deletes and never pretends. Standard library only (D31).
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,15 @@ def _check_value(name: str, value: str) -> None:
         raise ValueError(f"{name}: a NUL byte is not allowed")
     if name == "--tag" and any(tag.strip().startswith("drey:") for tag in value.split(",")):
         raise ValueError("--tag: tags that begin with drey: are the operator's own")
-    if name == "--option" and value.partition("=")[0] not in _OPTIONS:
+    if name == "--option":
+        _check_option(value)
+
+
+def _check_option(value: str) -> None:
+    """Check each option: restic reads the value as one line of CSV, in which quotes hide commas."""
+    if '"' in value or "\n" in value or "\r" in value:
+        raise ValueError(f"--option {value!r}: quotes and line breaks are not allowed")
+    if any(part.partition("=")[0] not in _OPTIONS for part in value.split(",")):
         raise ValueError(
             f"--option {value!r} is not allowed; allowed: {', '.join(sorted(_OPTIONS))}"
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.restic.flags import user_flags
+from controller.api.flags import user_flags
 
 FORBIDDEN = [
     "--password-command=id", "--password-file=/etc/passwd", "-p/etc/passwd", "-p", "--repo=/x",
@@ -13,7 +13,10 @@ FORBIDDEN = [
     "--no-cache", "--cacert=/x", "--tls-client-cert=/x", "--insecure-tls",
     "--insecure-no-password", "--no-lock", "--retry-lock=1h", "--dry-run", "-n", "--json",
     "--skip-if-unchanged", "--option=sftp.command=sh", "--option=rclone.program=sh",
-    "-o", "--option=local.layout=x", "--tag=drey:config=other/x", "--tag=ok,drey:incomplete",
+    "-o", "--option=local.layout=x", "--option=s3.connections=5,sftp.command=sh",
+    "--option=s3.connections=5,", '--option="s3.connections=5",sftp.command=sh',
+    "--option=s3.connections=5\nsftp.command=sh", "--option=s3.connections=5, sftp.command=sh",
+    "--tag=drey:config=other/x", "--tag=ok,drey:incomplete",
     "--", "/etc", "", "-", "--exclude", "-ef", "--http-user-agent=x", "--exclude\0=x",
 ]  # fmt: skip
 
@@ -43,6 +46,11 @@ def test_forbidden_for_restore(flag: str) -> None:
         ("backup", ("-e", "*.tmp", "--tag=a,b"), ("--exclude=*.tmp", "--tag=a,b")),
         ("backup", ("--exclude", "--password-command=id"), ("--exclude=--password-command=id",)),
         ("backup", ("-o", "s3.storage-class=STANDARD"), ("--option=s3.storage-class=STANDARD",)),
+        (
+            "backup",
+            ("-o", "s3.connections=5,s3.region=eu"),
+            ("--option=s3.connections=5,s3.region=eu",),
+        ),
         ("backup", ("-q", "--verbose"), ()),
         ("restore", ("--verify", "--overwrite", "never"), ("--verify", "--overwrite=never")),
         ("restore", ("-i", "/a b,c"), ("--include=/a b,c",)),
