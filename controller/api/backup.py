@@ -1,9 +1,11 @@
 """BackupConfiguration: what to back up, when, where to, and what to keep."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
 
+from controller.api.job_input import is_keep_tag
 from controller.api.model import Model, Problem
 from controller.api.objects import Obj
 from controller.api.repository import mount_path_problem
@@ -12,6 +14,10 @@ from controller.api.text import parse_go_duration_s
 DEFAULT_MOUNT_PATH = "/stash-data"
 DEFAULT_HOST = "host-0"
 DEFAULT_HISTORY_LIMIT = 1
+MAX_PATHS = 20
+"""What one report holds with sizes and the ends of the paths (D11, D33)."""
+# A DNS name; upper case and underscores, which restic and Stash allow, are left alone.
+_ALIAS = re.compile(r"(?!.{254})[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", re.DOTALL)
 
 Driver = Literal["Restic", "VolumeSnapshotter"]
 
@@ -160,8 +166,17 @@ def backup_configuration_problems(
         problems.append(Problem("spec.target", "name the target, for example a PVC"))
     else:
         problems += target_ref_problems(spec.target.ref, namespace=namespace)
+        problems += alias_problems(spec.target.alias)
         problems += mount_problems(spec.target.volume_mounts)
         mount = mount_path_of(spec.target.volume_mounts)
+        if len(spec.target.paths) > MAX_PATHS:
+            problems.append(
+                Problem(
+                    "spec.target.paths",
+                    f"at most {MAX_PATHS} paths, each is a snapshot of its own: name a folder "
+                    "above them and use spec.target.exclude, or make another BackupConfiguration",
+                )
+            )
         problems += [
             Problem(
                 f"spec.target.paths[{index}]",
@@ -170,10 +185,44 @@ def backup_configuration_problems(
             for index, path in enumerate(spec.target.paths)
             if not is_below(path, mount)
         ]
+    problems += _retention_problems(spec.retention_policy)
     problems += duration_problems("spec.timeOut", spec.time_out)
     if spec.retry_config is not None:
         problems += duration_problems("spec.retryConfig.delay", spec.retry_config.delay)
     return tuple(problems)
+
+
+def _retention_problems(policy: RetentionPolicy) -> list[Problem]:
+    """Return what is wrong with the keep rules: a slip here deletes snapshots (D6)."""
+    numbers = {
+        "keepLast": policy.keep_last,
+        "keepHourly": policy.keep_hourly,
+        "keepDaily": policy.keep_daily,
+        "keepWeekly": policy.keep_weekly,
+        "keepMonthly": policy.keep_monthly,
+        "keepYearly": policy.keep_yearly,
+    }
+    where = "spec.retentionPolicy"
+    return [
+        *(
+            Problem(f"{where}.{name}", f"give a positive number, or leave it out, not {number}")
+            for name, number in numbers.items()
+            if number < 0
+        ),
+        *(
+            Problem(f"{where}.keepTags[{index}]", f"{tag!r} names no tag: remove it")
+            for index, tag in enumerate(policy.keep_tags)
+            if not is_keep_tag(tag)
+        ),
+    ]
+
+
+def alias_problems(alias: str) -> list[Problem]:
+    """Return what is wrong with an alias, which becomes restic's host name."""
+    if not alias or _ALIAS.fullmatch(alias):
+        return []
+    message = f"give a host name of at most 253 characters, such as db-0, not {alias[:64]!r}"
+    return [Problem("spec.target.alias", message)]
 
 
 def repository_ref_problems(ref: RepositoryRef, *, namespace: str) -> list[Problem]:
@@ -215,9 +264,22 @@ def mount_problems(volume_mounts: tuple[dict[str, Any], ...]) -> list[Problem]:
     """Return what is wrong with the target's volume mounts."""
     problems = []
     for index, mount in enumerate(volume_mounts):
-        path = f"spec.target.volumeMounts[{index}].mountPath"
-        if problem := mount_path_problem(path, str(mount.get("mountPath") or "")):
+        path = f"spec.target.volumeMounts[{index}]"
+        if index:
+            problems.append(Problem(path, "a claim is mounted once: remove it"))
+            continue
+        folder = str(mount.get("mountPath") or "")
+        if problem := mount_path_problem(f"{path}.mountPath", folder):
             problems.append(problem)
+        problems += [
+            Problem(
+                f"{path}.{field}",
+                f"the whole claim is mounted: remove it; for a part of it name a folder below "
+                f"{folder} in paths",
+            )
+            for field in ("subPath", "subPathExpr")
+            if mount.get(field)
+        ]
     return problems
 
 

@@ -86,7 +86,12 @@ class Retention:
             self.keep_monthly,
             self.keep_yearly,
         )
-        return any(number > 0 for number in numbers) or bool(self.keep_tags)
+        return any(number > 0 for number in numbers) or any(map(is_keep_tag, self.keep_tags))
+
+
+def is_keep_tag(text: str) -> bool:
+    """Tell whether a keepTags entry, tags separated by commas, names any tag for restic."""
+    return any(tag.strip() for tag in text.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from controller.api.backup import (
     TargetRef,
     TaskRef,
     TempDir,
+    alias_problems,
     duration_problems,
     host_of,
     is_below,
@@ -108,6 +109,7 @@ def restore_session_problems(spec: RestoreSessionSpec, *, namespace: str) -> tup
         )
     else:
         problems += target_ref_problems(spec.target.ref, namespace=namespace)
+        problems += alias_problems(spec.target.alias)
         problems += mount_problems(spec.target.volume_mounts)
     problems += _rule_problems(spec)
     problems += duration_problems("spec.timeOut", spec.time_out)

@@ -15,6 +15,8 @@ from controller.api.backup import (
 from controller.api.model import parse_spec
 
 REF = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data"}
+MOUNT = {"name": "x", "mountPath": "/stash-data"}
+KEEP = {"name": "keep", "prune": True}
 
 
 def spec(**changes: Any) -> BackupConfigurationSpec:
@@ -61,6 +63,52 @@ def problems(**changes: Any) -> list[str]:
         (
             {"target": {"ref": REF, "paths": ["/stash-data/a", "/source"]}},
             ["spec.target.paths[1]"],
+        ),
+        (
+            {"target": {"ref": REF, "paths": [f"/stash-data/{i}" for i in range(20)]}},
+            [],
+        ),
+        (
+            {"target": {"ref": REF, "paths": [f"/stash-data/{i}" for i in range(21)]}},
+            ["spec.target.paths"],
+        ),
+        ({"target": {"ref": REF, "alias": "DB_1.prod-0"}}, []),
+        ({"target": {"ref": REF, "alias": "d" * 253}}, []),
+        ({"target": {"ref": REF, "alias": "d" * 254}}, ["spec.target.alias"]),
+        ({"target": {"ref": REF, "alias": "a b"}}, ["spec.target.alias"]),
+        ({"target": {"ref": REF, "alias": "db\n"}}, ["spec.target.alias"]),
+        ({"target": {"ref": REF, "alias": "-db"}}, ["spec.target.alias"]),
+        ({"target": {"ref": REF, "volumeMounts": [MOUNT]}}, []),
+        (
+            {"target": {"ref": REF, "volumeMounts": [{**MOUNT, "subPath": "a"}]}},
+            ["spec.target.volumeMounts[0].subPath"],
+        ),
+        (
+            {"target": {"ref": REF, "volumeMounts": [{**MOUNT, "subPathExpr": "$(A)"}]}},
+            ["spec.target.volumeMounts[0].subPathExpr"],
+        ),
+        (
+            {"target": {"ref": REF, "volumeMounts": [MOUNT, {**MOUNT, "mountPath": "/b"}]}},
+            ["spec.target.volumeMounts[1]"],
+        ),
+        (
+            {"retentionPolicy": {**KEEP, "keepLast": 1, "keepTags": ["a", "", "a,b"]}},
+            ["spec.retentionPolicy.keepTags[1]"],
+        ),
+        (
+            {"retentionPolicy": {**KEEP, "keepTags": [" , ", "\t"]}},
+            ["spec.retentionPolicy.keepTags[0]", "spec.retentionPolicy.keepTags[1]"],
+        ),
+        *(
+            ({"retentionPolicy": {**KEEP, name: -1}}, [f"spec.retentionPolicy.{name}"])
+            for name in (
+                "keepLast",
+                "keepHourly",
+                "keepDaily",
+                "keepWeekly",
+                "keepMonthly",
+                "keepYearly",
+            )
         ),
         ({"timeOut": "1 hour"}, ["spec.timeOut"]),
         ({"timeOut": "-1h"}, ["spec.timeOut"]),

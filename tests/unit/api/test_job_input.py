@@ -121,3 +121,22 @@ def test_deep_nesting_is_a_value_error() -> None:
     """Nesting deeper than the parser's stack is no crash."""
     with pytest.raises(ValueError, match="no JSON"):
         JobInput.decode("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        (Retention(), False),
+        (Retention(keep_tags=("",)), False),
+        (Retention(keep_tags=(" ", ",", "\t, ")), False),
+        (Retention(keep_tags=("", "keep")), True),
+        (Retention(keep_last=-1), False),
+        (Retention(keep_yearly=1), True),
+    ],
+)
+def test_only_what_keeps_something_is_a_rule(
+    rules: Retention,
+    wanted: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """A tag without a name keeps nothing: taken for a rule it would let everything go (D6)."""
+    assert rules.has_rule is wanted

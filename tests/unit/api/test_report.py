@@ -83,6 +83,7 @@ def test_round_trip(report: RunReport) -> None:
     assert parse_report(report.encode(1 << 20)) == report
 
 
+@settings(deadline=None)
 @given(REPORTS, st.integers(min_value=0, max_value=12288))
 def test_budget(report: RunReport, limit_bytes: int) -> None:
     """A document never exceeds its budget, is never missing, and never turns a failure around."""
@@ -131,6 +132,7 @@ def test_the_largest_foreign_report_fits_somehow(
         assert [condition.type for condition in parsed.conditions] in ([], ["ReportCut"])
 
 
+@settings(deadline=None)
 @given(st.integers(SMALLEST_BYTES, 12288), st.text("äb", max_size=300))
 def test_ids_of_as_many_snapshots_as_are_allowed_are_kept(limit_bytes: int, path: str) -> None:
     """The largest number of paths that a configuration may have loses no id and no outcome."""

@@ -81,6 +81,11 @@ def test_both_places_of_rules_count_the_current_one_first() -> None:
             with_rules(volumeMounts=[{"name": "x", "mountPath": "relative"}]),
             ["spec.target.volumeMounts[0].mountPath"],
         ),
+        (
+            with_rules(volumeMounts=[{"name": "x", "mountPath": "/a", "subPath": "b"}]),
+            ["spec.target.volumeMounts[0].subPath"],
+        ),
+        (with_rules(alias="a/b"), ["spec.target.alias"]),
         (with_rules({}, {}), ["spec.target.rules"]),
         (spec(rules=[{}, {}]), ["spec.rules"]),
         (
