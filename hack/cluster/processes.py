@@ -18,6 +18,7 @@ from hack.cluster.errors import ClusterError
 MARKER = "DREY_CLUSTER_STATE"
 PROC = Path("/proc")
 POLL_S = 0.02
+START_S = 5
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ class Supervisor:
             )
         identity = identity_of(process.pid)
         process.returncode = 0  # it is meant to outlive us: no warning about that at exit
+        # exec(2) lets us go on before the kernel shows the new environment: until then the process
+        # would not be known as ours
+        deadline = time.monotonic() + START_S
+        while identity is not None and not is_marked(process.pid, self._state):
+            if identity_of(process.pid) != identity or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S / 10)
         if identity is not None:
             record = {"pid": identity.pid, "start_ticks": identity.start_ticks}
             self._record(daemon.name).write_text(json.dumps(record))

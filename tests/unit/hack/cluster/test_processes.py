@@ -82,6 +82,16 @@ def test_a_stubborn_daemon_is_killed(supervisor: Supervisor) -> None:
     assert supervisor.running("deaf") is None
 
 
+def test_a_daemon_is_known_as_soon_as_it_was_started(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """The kernel shows a new program's environment a moment late: no start is taken for a death."""
+    for number in range(40):
+        supervisor.start(Daemon(f"daemon-{number}", ("sleep", "60"), {}))
+        assert supervisor.running(f"daemon-{number}")
+    processes.kill(processes.marked(tmp_path))
+
+
 def test_waiting_ends_at_once_when_the_daemon_ends(supervisor: Supervisor) -> None:
     """The error has the daemon's last lines and the path of its log."""
     supervisor.start(Daemon("broken", ("sh", "-c", "echo no such option >&2; exit 2"), {}))
