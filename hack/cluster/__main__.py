@@ -206,9 +206,10 @@ def describe(found: Cluster) -> dict[str, object]:
         "kubeconfig": str(paths.kubeconfig),
         "binaries": str(paths.binaries),
         "logs": str(paths.log),
-        "audit_log": str(paths.audit_log) if is_native else None,
-        "node": layout.NODE if is_native else f"{kind.NAME}-control-plane",
-        "node_address": layout.NODE_ADDRESS if is_native else None,
+        "audit_log": str(paths.audit_log),
+        "node": layout.NODE if is_native else kind.NODE,
+        "node_address": found.gateway() if isinstance(found, kind.Kind) else layout.NODE_ADDRESS,
+        "kubelet": str(paths.kubelet) if is_native else "/var/lib/kubelet",
         "containerd_socket": str(paths.containerd_socket) if is_native else None,
         "storage": {
             "driver": layout.CSI_DRIVER if is_native else "hostpath.csi.k8s.io",

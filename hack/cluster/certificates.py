@@ -46,11 +46,16 @@ def create(paths: Layout) -> None:
         ]
         for job in authorities:
             job.result()
-        names = f"DNS:{layout.S3_HOST},DNS:{layout.REST_HOST},DNS:localhost"
-        names += f",IP:{layout.NODE_ADDRESS},IP:127.0.0.1"
         jobs = [
             pool.submit(_certificate, pki, "ca", "apiserver", "/CN=kube-apiserver", SERVER_NAMES),
-            pool.submit(_certificate, pki, "backend-ca", "backend", "/CN=drey-backend", names),
+            pool.submit(
+                _certificate,
+                pki,
+                "backend-ca",
+                "backend",
+                "/CN=drey-backend",
+                backend_names(layout.NODE_ADDRESS),
+            ),
             *(pool.submit(_certificate, pki, "ca", n, s, "") for n, s in CLIENTS.items()),
         ]
         for certificate in jobs:
@@ -58,6 +63,18 @@ def create(paths: Layout) -> None:
     for name in KUBECONFIGS:
         _write_secret(pki / f"{name}.kubeconfig", kubeconfig(pki, name))
     _write_secret(paths.kubeconfig, kubeconfig(pki, "admin"))
+
+
+def create_backend(pki: Path, address: str) -> None:
+    """Create what the backends' TLS ports need, and nothing of a cluster (kind has its own)."""
+    _authority(pki, "backend-ca", "drey-test-backends")
+    names = backend_names(address)
+    _certificate(pki, "backend-ca", "backend", "/CN=drey-backend", names)
+
+
+def backend_names(address: str) -> str:
+    """Return the names of the backends' certificate; pods reach them at the address."""
+    return f"DNS:{layout.S3_HOST},DNS:{layout.REST_HOST},DNS:localhost,IP:{address},IP:127.0.0.1"
 
 
 def kubeconfig(pki: Path, client: str) -> str:

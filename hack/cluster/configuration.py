@@ -76,13 +76,7 @@ def corefile(paths: Layout, *, has_upstream: bool) -> str:
     """Names of Services, names of the backends, and what the host resolves where it can."""
     forward = "  forward . /etc/resolv.conf\n" if has_upstream else ""
     address = layout.NODE_ADDRESS
-    return f"""drey.test {{
-  bind {address}
-  hosts {{
-    {address} {layout.S3_HOST} {layout.REST_HOST}
-  }}
-}}
-cluster.local {{
+    return f"""{backend_names(address, f"bind {address}")}cluster.local {{
   bind {address}
   errors
   kubernetes {{
@@ -95,6 +89,54 @@ cluster.local {{
   errors
 {forward}}}
 """
+
+
+def backend_names(address: str, *options: str) -> str:
+    """Return the block of a Corefile that gives the backends' names this address."""
+    lines = "".join(f"  {option}\n" for option in options)
+    return f"""drey.test {{
+{lines}  hosts {{
+    {address} {layout.S3_HOST} {layout.REST_HOST}
+  }}
+}}
+"""
+
+
+def kind(paths: Layout) -> str:
+    """One node of kind; its API server writes the audit log to the same file as the native one.
+
+    The patch has no apiVersion: kind (pull request 4173) then rewrites `extraArgs` for the kubeadm
+    of its node image, which takes a map or a list.
+    """
+    policy = "/etc/kubernetes/audit-policy.json"
+    logs = "/var/log/kubernetes"
+    volumes = [
+        {"name": "audit-policy", "hostPath": policy, "mountPath": policy, "pathType": "File",
+         "readOnly": True},
+        {"name": "audit-log", "hostPath": logs, "mountPath": logs, "pathType": "Directory"},
+    ]  # fmt: skip
+    arguments = {
+        "audit-policy-file": policy,
+        "audit-log-path": f"{logs}/{paths.audit_log.name}",
+        "audit-log-mode": "blocking",  # as in daemons: tests may count at once
+        "audit-log-maxsize": "1000",
+        "audit-log-maxbackup": "1",
+    }
+    patch = {
+        "kind": "ClusterConfiguration",
+        "apiServer": {"extraArgs": arguments, "extraVolumes": volumes},
+    }
+    node = {
+        "role": "control-plane",
+        "kubeadmConfigPatches": [json.dumps(patch)],
+        "extraMounts": [
+            {"hostPath": f"{paths.config}/audit-policy.json", "containerPath": policy,
+             "readOnly": True},
+            {"hostPath": str(paths.log), "containerPath": logs},
+        ],
+    }  # fmt: skip
+    document = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": [node]}
+    return json.dumps(document, indent=1)
 
 
 def kubelet(paths: Layout) -> str:

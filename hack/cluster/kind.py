@@ -1,7 +1,9 @@
 """The kind provider: a cluster in Docker or Podman, with csi-driver-host-path.
 
 Not run where the project is developed (there is no Docker there): kept small, and from published
-manifests alone. `.github/workflows/e2e.yaml` runs it.
+manifests alone. `.github/workflows/e2e.yaml` runs it. What `make e2e` lacks on it: the faults of
+the test CSI driver, `restart-apiserver`, and the processes of pods unless the engine is local and
+the tests run as root.
 """
 
 import json
@@ -12,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import backends, layout, tools
+from hack.cluster import backends, certificates, configuration, layout, tools
 from hack.cluster.errors import ClusterError
 from hack.cluster.layout import Layout
 
 NAME = "drey"
+NODE = f"{NAME}-control-plane"
 SNAPSHOTTER = "v8.6.0"
 HOST_PATH = "v1.17.0"
 GITHUB = "https://github.com/kubernetes-csi"
@@ -45,16 +48,26 @@ class Kind:
     def up(self) -> None:
         """Create the cluster, or do nothing when it answers."""
         paths = self.paths
-        _need("kind", "kubectl", "git")
+        _need("kind", "kubectl", "git", "openssl")
         if not self.complaints():
             print(f"the kind cluster {NAME} is up and healthy")
             return
         tools.ensure(["restic", "versitygw", "rest-server"])
-        for folder in (paths.state, paths.log, paths.run):
+        for folder in (paths.state, paths.log, paths.run, paths.pki, paths.config):
             folder.mkdir(parents=True, exist_ok=True)
         paths.owner_file.write_text("kind\n")
         self._kind("delete", "cluster", "--name", NAME)
-        self._kind("create", "cluster", "--name", NAME, "--wait", "180s")
+        (paths.config / "audit-policy.json").write_text(configuration.audit_policy())
+        # the API server writes as root and keeps the mode of a file that is there: tests read it
+        paths.audit_log.touch(mode=0o644)
+        config = paths.config / "kind.json"
+        config.write_text(configuration.kind(paths))
+        self._kind("create", "cluster", "--name", NAME, "--config", str(config), "--wait", "180s")
+        certificates.create_backend(paths.pki, self.gateway())
+        self._name_backends()
+        # the demo and the tests write and read extended attributes on the node
+        install = "apt-get update -q && apt-get install -qy attr"
+        _run(engine() or "docker", "exec", NODE, "sh", "-c", install)
         for source in ("client/config/crd", "deploy/kubernetes/snapshot-controller"):
             url = f"{GITHUB}/external-snapshotter/{source}?ref={SNAPSHOTTER}"
             self._kubectl("apply", "-k", url)
@@ -83,9 +96,10 @@ class Kind:
 
     def backends(self) -> backends.Backends:
         """Return the backends, on the gateway of kind's network."""
-        return backends.Backends(self.paths, self._gateway())
+        return backends.Backends(self.paths, self.gateway())
 
-    def _gateway(self) -> str:
+    def gateway(self) -> str:
+        """Return the host's address in kind's network."""
         argv = [engine() or "docker", "network", "inspect", "kind"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         networks: Any = json.loads(done.stdout) if done.returncode == 0 else []
@@ -94,6 +108,20 @@ class Kind:
                 if "." in str(config.get("Gateway", "")):
                     return str(config["Gateway"])
         return "127.0.0.1"
+
+    def _name_backends(self) -> None:
+        """Let the cluster's DNS resolve the backends' names."""
+        argv = ["kubectl", "-n", "kube-system", "get", "configmap", "coredns", "-o", "json"]
+        done = subprocess.run(argv, env=self._environment(), capture_output=True, check=False)
+        if done.returncode:
+            raise ClusterError(f"kind's CoreDNS: {done.stderr.decode().strip()}")
+        theirs = json.loads(done.stdout)["data"]["Corefile"]
+        data = {"Corefile": configuration.backend_names(self.gateway()) + theirs}
+        system = ("-n", "kube-system")
+        patch = ("--type=merge", "-p", json.dumps({"data": data}))
+        self._kubectl(*system, "patch", "configmap", "coredns", *patch)
+        self._kubectl(*system, "rollout", "restart", "deployment/coredns")
+        self._kubectl(*system, "rollout", "status", "deployment/coredns", "--timeout=120s")
 
     def _install_host_path(self) -> None:
         source = layout.cache_folder() / f"csi-driver-host-path-{HOST_PATH}"

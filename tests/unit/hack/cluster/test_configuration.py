@@ -55,6 +55,27 @@ def test_dns_forwards_only_where_the_host_has_a_name_server() -> None:
     assert "forward" not in configuration.corefile(PATHS, has_upstream=False)
 
 
+def test_the_backends_have_names_in_every_dns() -> None:
+    """Pods reach the backends by name, on the node's address or on that of kind's gateway."""
+    ours = configuration.corefile(PATHS, has_upstream=False)
+    block = "  hosts {\n    10.244.0.1 s3.drey.test rest.drey.test\n  }\n}\n"
+    assert ours.startswith(f"drey.test {{\n  bind 10.244.0.1\n{block}cluster.local {{\n")
+    theirs = configuration.backend_names("172.18.0.1")
+    assert theirs == "drey.test {\n" + block.replace("10.244.0.1", "172.18.0.1")
+
+
+def test_kind_writes_the_audit_log_to_the_same_file() -> None:
+    """Tests count requests on both: the policy is mounted, and the log's folder is the host's."""
+    (node,) = json.loads(configuration.kind(PATHS))["nodes"]
+    server = json.loads(node["kubeadmConfigPatches"][0])["apiServer"]
+    mounts = {mount["containerPath"]: mount["hostPath"] for mount in node["extraMounts"]}
+    volumes = {volume["mountPath"]: volume["hostPath"] for volume in server["extraVolumes"]}
+    policy = server["extraArgs"]["audit-policy-file"]
+    log = Path(server["extraArgs"]["audit-log-path"])
+    assert mounts[volumes[policy]] == f"{PATHS.config}/audit-policy.json"
+    assert Path(mounts[volumes[str(log.parent)]]) / log.name == PATHS.audit_log
+
+
 def test_htpasswd_lines_are_the_sha_scheme_of_apache() -> None:
     """rest-server reads `{SHA}` and the base64 of the raw digest."""
     line = backends.htpasswd("user", "secret")
