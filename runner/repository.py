@@ -27,7 +27,7 @@ PATIENCE_S = 90.0
 """How long the backend may only answer with errors before anything was read from it."""
 LASTING_S = 20.0
 """The same for errors that no waiting mends."""
-SILENCE_S = 105.0
+SILENCE_S = 95.0
 """The same without any answer: opening reads a few small files, whatever the repository's size."""
 _ASK_AGAIN_S = 1.0
 _ID = re.compile(r"[0-9a-f]{64}")

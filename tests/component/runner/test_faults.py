@@ -207,7 +207,7 @@ def test_unreachable_endpoint(
 
 def test_limits_keep_the_promise_of_two_minutes() -> None:
     """The limits of production leave time to stop restic and to report within two minutes."""
-    assert max(repository_module.PATIENCE_S, repository_module.SILENCE_S) <= 110
+    assert max(repository_module.PATIENCE_S, repository_module.SILENCE_S) <= 100
 
 
 def test_full_scratch_folder_is_reported(place: Place) -> None:
