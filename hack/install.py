@@ -36,7 +36,8 @@ def _install() -> None:
     _run("kubectl", "apply", "--server-side", "-k", "manifests/crds")
     crds = _output("kubectl", "get", "-k", "manifests/crds", "-o", "name").split()
     _run("kubectl", "wait", "--for=condition=Established", "--timeout=60s", *crds)
-    _run("kubectl", "apply", "--server-side", "-k", "manifests")
+    # What a test that was stopped half-way left on the Deployment gives way.
+    _run("kubectl", "apply", "--server-side", "--force-conflicts", "-k", "manifests")
     patch = {"spec": {"template": {"metadata": {"annotations": {BUILD: image["id"]}}}}}
     _run("kubectl", "-n", NAMESPACE, "patch", "deployment", "drey", "-p", json.dumps(patch))
     _run("kubectl", "-n", NAMESPACE, "rollout", "status", "deployment/drey", "--timeout=120s")
