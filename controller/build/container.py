@@ -25,8 +25,38 @@ _RESTORE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
 # one is allowed where DAC_READ_SEARCH is not ("baseline" pod security).
 _BACKUP_CAPABILITIES = ("DAC_OVERRIDE",)
 
-# A variable of these would change what our programs are told or which code they load.
-_REFUSED_PREFIXES = ("DREY_", "LD_")
+# A variable of these would change what our programs are told or which code they load, beside the
+# storage Secret. Python's own need no entry: our entrypoint is `python3 -I`.
+_TOLD = "tells the operator's own programs what to do"
+_LOADS = "decides which code is loaded beside the storage Secret"
+_REFUSED_PREFIXES = {"DREY_": _TOLD, "LD_": _LOADS}
+_REFUSED = {
+    "PATH": "decides which programs are run beside the storage Secret",
+    "GLIBC_TUNABLES": _LOADS,
+    "GCONV_PATH": _LOADS,
+    "OPENSSL_CONF": _LOADS,
+    "OPENSSL_ENGINES": _LOADS,
+    "OPENSSL_MODULES": _LOADS,
+}
+# Keys of an envFrom are unknown here, and `env` beats `envFrom`. An empty value is as good as none.
+_PINNED = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LD_PRELOAD": "",
+    "LD_LIBRARY_PATH": "",
+    "LD_AUDIT": "",
+    **{name: "" for name in _REFUSED if name != "PATH"},
+    "DREY_SECRET_DIR": SECRET_DIR,
+    "DREY_SCRATCH_DIR": SCRATCH_DIR,
+    "DREY_RESTORE_ROOT": RESTORE_ROOT,
+    "DREY_TERMINATION_LOG": "/dev/termination-log",
+    "DREY_RESTIC": "/bin/restic",
+}
+_HANDLERS = (
+    ("livenessProbe", "exec"),
+    ("readinessProbe", "exec"),
+    ("lifecycle", "postStart", "exec"),
+    ("lifecycle", "preStop", "exec"),
+)
 _NICE_ENVIRONMENT = (
     ("NICE_ADJUSTMENT", ("nice", "adjustment")),
     ("IONICE_CLASS", ("ionice", "class")),
@@ -72,7 +102,7 @@ def step_container(
             settings=settings,
             owns_retention=not any(other.own for other in later),
         )
-        environment.append(environment_variable(document))
+        environment += [*pinned_environment(settings), environment_variable(document)]
     else:
         environment += [
             {"name": name, "value": str(value)}
@@ -115,6 +145,13 @@ def shared_fields(installation: Installation, settings: Obj) -> dict[str, Any]:
     if settings.get("envFrom"):
         fields["envFrom"] = list(settings["envFrom"])
     return fields
+
+
+def pinned_environment(settings: Obj) -> list[dict[str, str]]:
+    """Return the variables of a container of ours that no `envFrom` may set, if it has any."""
+    if not settings.get("envFrom"):
+        return []
+    return [{"name": name, "value": value} for name, value in _PINNED.items()]
 
 
 def merged_settings(function: Obj, user: Obj) -> dict[str, Any]:
@@ -196,22 +233,46 @@ def security_context(
 
 def is_refused(variable: Obj) -> bool:
     """Tell whether an environment variable would change what our programs do or load."""
-    return str(variable["name"]).startswith(_REFUSED_PREFIXES)
+    return bool(_refusal(str(variable["name"])))
+
+
+def _refusal(name: str) -> str:
+    """Return why a variable, or a prefix of variables, is not the user's to set, else ""."""
+    reasons = (why for prefix, why in _REFUSED_PREFIXES.items() if name.startswith(prefix))
+    return _REFUSED.get(name) or next(reasons, "")
 
 
 def environment_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
     """Return a problem for each environment variable that is not the user's to set."""
-    user = f"{order.invoker_resource} {namespace_of(order.invoker)}/{name_of(order.invoker)}"
-    places = [
-        (f"{user} spec.runtimeSettings.container", order.spec.runtime_settings.container),
-        *((f"Function {s.function} spec.runtimeSettings", s.settings) for s in steps if s.own),
+    names = (
+        (f"{place}.{field}[{index}].{key}", str(entry.get(key) or ""))
+        for place, settings in _places(order, steps)
+        for field, key in (("env", "name"), ("envFrom", "prefix"))
+        for index, entry in enumerate(settings.get(field) or ())
+    )
+    return [
+        Problem(path, f"{name} {why}: remove it") for path, name in names if (why := _refusal(name))
     ]
+
+
+def handler_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
+    """Return a problem for each command that would run in a container of ours (D26)."""
     return [
         Problem(
-            f"{place}.env[{index}].name",
-            f"{variable['name']} would change the operator's own programs: remove it",
+            f"{place}.{'.'.join(path)}",
+            "a command would run beside the storage Secret: remove it; the report and timeOut say "
+            "whether the Job works",
         )
-        for place, settings in places
-        for index, variable in enumerate(settings.get("env") or ())
-        if is_refused(variable)
+        for place, settings in _places(order, steps)
+        for path in _HANDLERS
+        if dig(settings, *path) is not None
+    ]
+
+
+def _places(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[tuple[str, Obj]]:
+    """Return the runtime settings that reach containers of ours, and where they stand."""
+    user = f"{order.invoker_resource} {namespace_of(order.invoker)}/{name_of(order.invoker)}"
+    return [
+        (f"{user} spec.runtimeSettings.container", order.spec.runtime_settings.container),
+        *((f"Function {s.function} spec.runtimeSettings", s.settings) for s in steps if s.own),
     ]

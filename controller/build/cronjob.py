@@ -8,7 +8,12 @@ from controller.api.names import trigger_name
 from controller.api.objects import Obj, name_of, namespace_of, uid_of
 from controller.api.resources import BACKUP_CONFIGURATION, CRON_JOB
 from controller.build.child import child
-from controller.build.container import is_refused, security_context, shared_fields
+from controller.build.container import (
+    is_refused,
+    pinned_environment,
+    security_context,
+    shared_fields,
+)
 from controller.build.input import named_environment_variable
 from controller.build.installation import Installation
 from controller.build.labels import BACKUP, JOB_NAME, child_labels, own_labels, session_labels
@@ -101,7 +106,11 @@ def _container(
         "image": installation.image,
         "imagePullPolicy": installation.image_pull_policy,
         "args": ["trigger"],
-        "env": [*(v for v in settings.get("env") or () if not is_refused(v)), *ours],
+        "env": [
+            *(v for v in settings.get("env") or () if not is_refused(v)),
+            *pinned_environment(settings),
+            *ours,
+        ],
         **shared_fields(installation, settings),
         "securityContext": context,
     }

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.api.backup import is_below
+from controller.api.backup import BackupTarget, is_below, paths_of
 from controller.api.job_input import SCRATCH_DIR
 from controller.api.model import Problem
 from controller.api.names import backup_job_name, pod_hostname, restore_job_name, unlock_job_name
-from controller.api.objects import Obj, name_of, namespace_of, uid_of
+from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
+from controller.api.report import snapshots_that_fit
 from controller.api.resources import JOB
 from controller.api.text import parse_go_duration_s
 from controller.build.backend import LOCAL_VOLUME, local_volume
@@ -17,13 +18,15 @@ from controller.build.container import (
     SCRATCH_VOLUME,
     SECRET_VOLUME,
     environment_problems,
+    handler_problems,
     merged_settings,
     own_mounts,
+    pinned_environment,
     security_context,
     shared_fields,
     step_container,
 )
-from controller.build.input import environment_variable, job_input
+from controller.build.input import environment_variable, job_input, report_bytes
 from controller.build.labels import child_labels, own_labels
 from controller.build.order import JobOrder
 from controller.build.pod import job_policy, pod_security_context, pod_template
@@ -82,7 +85,11 @@ def unlock_job(order: JobOrder, *, hostname: str = "") -> Obj | tuple[Problem, .
         "image": order.installation.image,
         "imagePullPolicy": order.installation.image_pull_policy,
         "args": ["unlock"],
-        "env": [*settings["env"], environment_variable(document)],
+        "env": [
+            *settings["env"],
+            *pinned_environment(settings),
+            environment_variable(document),
+        ],
         "volumeMounts": [
             *own_mounts(order),
             {"name": SCRATCH_VOLUME, "mountPath": SCRATCH_DIR},
@@ -113,6 +120,8 @@ def _job(order: JobOrder) -> Obj | tuple[Problem, ...]:
         return resolved
     problems = [
         *environment_problems(order, resolved.steps),
+        *handler_problems(order, resolved.steps),
+        *_report_problems(order, resolved),
         *_volume_problems(order, resolved),
         *_local_problems(order),
     ]
@@ -200,28 +209,85 @@ def _own_volumes(order: JobOrder) -> list[dict[str, Any]]:
 
 
 def _volume_problems(order: JobOrder, resolved: ResolvedTask) -> list[Problem]:
+    """Return a problem for each volume of ours that a Task redefines, or a Function mounts.
+
+    Params may name volumes: by them nobody shall get at the storage Secret or at the repository
+    (D26). The scratch volume is mounted into every container anyway.
+    """
+    message = "is a volume of the operator"
+    return [
+        *(
+            Problem(
+                f"Task {order.spec.task.name} spec.volumes[{index}].name",
+                f"{volume.get('name')} {message}: choose another name",
+            )
+            for index, volume in enumerate(resolved.volumes)
+            if volume.get("name") in _OWN_VOLUMES
+        ),
+        *(
+            Problem(
+                f"Function {step.function} spec.{field}[{index}].name",
+                f"{mount.get('name')} {message}: name a volume of the Task, "
+                "also in the params that the name is made of",
+            )
+            for step in resolved.steps
+            for field, mounts in (
+                ("volumeMounts", step.volume_mounts),
+                ("volumeDevices", step.volume_devices),
+            )
+            for index, mount in enumerate(mounts)
+            if mount.get("name") in _OWN_VOLUMES
+        ),
+    ]
+
+
+def _report_problems(order: JobOrder, resolved: ResolvedTask) -> list[Problem]:
+    """Return a problem when a container's report cannot hold one snapshot for each path (D11)."""
+    target = order.spec.target
+    if not isinstance(target, BackupTarget):
+        return []
+    steps = len(resolved.steps)
+    most = snapshots_that_fit(report_bytes(steps))
+    if len(paths_of(target)) <= most:
+        return []
     return [
         Problem(
-            f"Task {order.spec.task.name} spec.volumes[{index}].name",
-            f"{volume.get('name')} is a volume of the operator: choose another name",
+            f"BackupConfiguration {namespace_of(order.invoker)}/{name_of(order.invoker)} "
+            "spec.target.paths",
+            f"at most {most} paths with a Task of {steps} steps: name a folder above them and use "
+            "spec.target.exclude, or make another BackupConfiguration",
         )
-        for index, volume in enumerate(resolved.volumes)
-        if volume.get("name") in _OWN_VOLUMES
     ]
 
 
 def _local_problems(order: JobOrder) -> list[Problem]:
-    """Return a problem when the repository would lie in the volume that is backed up into it."""
+    """Return a problem when the repository would lie in the target itself.
+
+    It would be backed up into itself, overwritten by a restore, and lost with what it is to save.
+    """
     local: Mapping[str, Any] | None = order.repository_spec.backend.local
-    if local is None or not order.is_backup:
+    if local is None:
         return []
-    path = str(local["mountPath"])
-    if not (is_below(path, order.mount_path) or is_below(order.mount_path, path)):
-        return []
-    repository = f"{namespace_of(order.repository)}/{name_of(order.repository)}"
-    return [
-        Problem(
-            f"Repository {repository} spec.backend.local.mountPath",
-            f"{path} overlaps {order.mount_path}, where the target is mounted: choose another",
+    subject = (
+        f"Repository {namespace_of(order.repository)}/{name_of(order.repository)} "
+        "spec.backend.local"
+    )
+    problems = []
+    claim = dig(local, "persistentVolumeClaim", "claimName")
+    if order.spec.target is not None and claim == order.spec.target.ref.name:
+        problems.append(
+            Problem(
+                f"{subject}.persistentVolumeClaim.claimName",
+                f"{claim} is the target itself, and the repository would be lost with it: "
+                "choose another claim",
+            )
         )
-    ]
+    path = str(local["mountPath"])
+    if order.is_backup and (is_below(path, order.mount_path) or is_below(order.mount_path, path)):
+        problems.append(
+            Problem(
+                f"{subject}.mountPath",
+                f"{path} overlaps {order.mount_path}, where the target is mounted: choose another",
+            )
+        )
+    return problems

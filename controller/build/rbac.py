@@ -19,7 +19,7 @@ from controller.build.order import JobOrder
 from controller.build.task import has_third_party, uses_secret_name
 
 TRIGGER_CLUSTER_ROLE = "drey-trigger"
-"""May get BackupConfigurations and create BackupSessions; it comes with the installation."""
+"""May create BackupSessions; it comes with the installation."""
 _API_GROUP = "rbac.authorization.k8s.io"
 
 

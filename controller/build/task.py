@@ -1,14 +1,15 @@
 """From a Task and its Functions to steps without variables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.api.backup import is_below
+from controller.api.backup import TargetRef, is_below
 from controller.api.catalog import FunctionSpec, Step
 from controller.api.job_input import RESTORE_ROOT
 from controller.api.model import Problem
 from controller.api.names import container_name
-from controller.api.objects import Obj
+from controller.api.objects import Obj, dig
 from controller.build.order import JobOrder
 from controller.build.template import Template, names_in
 from controller.build.variables import (
@@ -21,6 +22,7 @@ from controller.build.variables import (
 
 BACKUP_VERB = "backup"
 RESTORE_VERB = "restore"
+OUTPUT_DIR_FLAG = "--output-dir"
 MAX_STEPS = 10
 
 
@@ -71,7 +73,7 @@ def resolve(order: JobOrder) -> ResolvedTask | tuple[Problem, ...]:
                 )
             )
             continue
-        resolved, found = _step(order, index, step, function)
+        resolved, found = _step(order, index, step, function, resolved_volumes)
         problems += found
         steps.append(resolved)
     if not problems:
@@ -101,7 +103,7 @@ def has_third_party(order: JobOrder) -> bool:
 
 
 def _step(
-    order: JobOrder, index: int, step: Step, function: FunctionSpec
+    order: JobOrder, index: int, step: Step, function: FunctionSpec, volumes: tuple[Obj, ...]
 ) -> tuple[ResolvedStep, list[Problem]]:
     variables = step_variables(order, step.params)
     subject = f"Function {step.name}"
@@ -126,25 +128,48 @@ def _step(
     if not image and not problems:
         problems.append(Problem(f"{subject} spec.image", "name the image"))
     if resolved.own and not problems:
-        problems += _mount_problems(order, subject, resolved)
+        problems += _mount_problems(order, subject, resolved, volumes)
     return resolved, problems
 
 
-def _mount_problems(order: JobOrder, subject: str, step: ResolvedStep) -> list[Problem]:
-    """Return a problem when a step would read, or write, beside the target's volume."""
+def _mount_problems(
+    order: JobOrder, subject: str, step: ResolvedStep, volumes: tuple[Obj, ...]
+) -> list[Problem]:
+    """Return a problem when a step would read, or write, beside the target's volume.
+
+    What lies at the place of the target must be the target's claim: params name volumes, and
+    another volume would be backed up, or overwritten, in its name. Nothing may hide a part of it.
+    """
     verb = step.args[0] if step.args else ""
-    paths = [str(mount.get("mountPath") or "") for mount in step.volume_mounts]
     if verb == BACKUP_VERB and order.is_backup:
-        if any(is_below(order.mount_path, path) for path in paths):
-            return []
-        wanted = "${TARGET_MOUNT_PATH}"
+        place, wanted = order.mount_path, "${TARGET_MOUNT_PATH}"
     elif verb == RESTORE_VERB and not order.is_backup:
-        if any(_same(RESTORE_ROOT + order.mount_path, path) for path in paths):
-            return []
-        wanted = f"{RESTORE_ROOT}${{TARGET_MOUNT_PATH}}"
+        place, wanted = RESTORE_ROOT + order.mount_path, f"{RESTORE_ROOT}${{TARGET_MOUNT_PATH}}"
     else:
         return []
-    return [Problem(f"{subject} spec.volumeMounts", f"mount the target's volume at {wanted}")]
+    path = f"{subject} spec.volumeMounts"
+    mounts = [(str(m.get("mountPath") or ""), str(m.get("name") or "")) for m in step.volume_mounts]
+    above = [m for m in mounts if is_below(place, m[0])]
+    if not above or (not order.is_backup and not any(_same(place, m[0]) for m in above)):
+        return [Problem(path, f"mount the target's volume at {wanted}")]
+    _, name = max(above, key=lambda mount: len(mount[0].strip("/")))
+    ref = order.spec.target.ref if order.spec.target else TargetRef()
+    claims = [
+        dig(volume, "persistentVolumeClaim", "claimName")
+        for volume in volumes
+        if volume.get("name") == name
+    ]
+    if claims != [ref.name]:
+        message = (
+            f"mount the target's volume at {wanted}: {name} is no volume of the Task with "
+            f"persistentVolumeClaim.claimName {ref.name}"
+        )
+        return [Problem(path, message)]
+    return [
+        Problem(path, f"{mount} would hide a part of the target's volume: mount it elsewhere")
+        for mount, _ in mounts
+        if is_below(mount, place) and not _same(mount, place)
+    ]
 
 
 def _order_problems(order: JobOrder, subject: str, steps: list[ResolvedStep]) -> list[Problem]:
@@ -153,15 +178,33 @@ def _order_problems(order: JobOrder, subject: str, steps: list[ResolvedStep]) ->
     if len(steps) > MAX_STEPS:
         message = f"at most {MAX_STEPS} steps: their reports share 12 KiB"
         return [Problem(f"{subject} spec.steps", message)]
-    if steps[-1].own:
+    last = steps[-1]
+    path = f"{subject} spec.steps[{len(steps) - 1}]"
+    if last.own:
+        if last.args[:1] in ((BACKUP_VERB,), (RESTORE_VERB,)) and _hands_over(last.args):
+            message = (
+                "with outputDir a step hands its result to the next and reports nothing: end with "
+                "Function update-status, or remove the param outputDir"
+            )
+            return [Problem(path, message)]
         return []
     return [
         Problem(
-            f"{subject} spec.steps[{len(steps) - 1}].name",
+            f"{path}.name",
             f"the last step must report the outcome: end with Function update-status, or one of "
             f"image {order.installation.image} without a command",
         )
     ]
+
+
+def _hands_over(args: Sequence[str]) -> bool:
+    """Tell whether `--output-dir`, in any form that argparse takes, names a folder."""
+    folder = ""
+    for index, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if len(name) > len("--") and OUTPUT_DIR_FLAG.startswith(name):
+            folder = value if equals else "".join(args[index + 1 : index + 2])
+    return bool(folder)
 
 
 def _same(one: str, other: str) -> bool:

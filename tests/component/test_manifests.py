@@ -42,8 +42,8 @@ DRY = "dryRun=All&fieldValidation=Strict"
 SETTINGS: dict[str, Any] = {
     "container": {
         "resources": {"limits": {"memory": "64Mi", "cpu": 1}},
-        "livenessProbe": {"exec": {"command": ["true"]}},
-        "readinessProbe": {"exec": {"command": ["true"]}},
+        "livenessProbe": {"tcpSocket": {"port": 8080}},
+        "readinessProbe": {"tcpSocket": {"port": 8080}},
         "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
         "securityContext": {"runAsUser": 0, "capabilities": {"add": ["DAC_READ_SEARCH"]}},
         "nice": {"adjustment": 5},

@@ -123,3 +123,18 @@ def test_an_unchanged_configuration_gives_an_unchanged_hash() -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+def test_an_env_from_does_not_tell_the_trigger_what_to_run() -> None:
+    """What keys a ConfigMap may have is unknown: `env` beats it (D26)."""
+    sources = [{"configMapRef": {"name": "any"}}]
+    raw = configuration_spec(runtimeSettings={"container": {"envFrom": sources}})
+    cron_job = trigger_cron_job(
+        obj("BackupConfiguration", "nightly", raw),
+        parsed(BackupConfigurationSpec, raw),
+        INSTALLATION,
+    )
+    pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    values = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert values["LD_PRELOAD"] == ""
+    assert values["PATH"].startswith("/usr/local/sbin:")

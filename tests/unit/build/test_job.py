@@ -1,7 +1,9 @@
 """The Jobs of a session, as literal manifests where their shape is the contract."""
 
 import dataclasses
+import inspect
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from controller.api.job_input import JobInput
 from controller.api.objects import Obj
 from controller.build.job import backup_job, restore_job, unlock_job
 from controller.build.order import JobOrder
+from runner import settings as settings_module
+from runner.settings import Settings
 from tests.support.orders import TARGET, backup_order, functions, obj, parsed, restore_order
 
 LABELS = {
@@ -236,7 +240,7 @@ def third_party_order(**changes: Any) -> JobOrder:
                     "nice": {"adjustment": 5},
                     "ionice": {"class": 2, "classData": 4},
                     "resources": {"requests": {"cpu": "1"}},
-                    "livenessProbe": {"exec": {"command": ["true"]}},
+                    "livenessProbe": {"tcpSocket": {"port": 1}},
                 }
             },
             **changes,
@@ -299,7 +303,7 @@ def test_third_party_task_of_three_steps() -> None:
         "name": "update-status-2",
         "args": ["update-status", "--output-dir=/stash-tmp/output"],
         "volumeMounts": [SCRATCH_MOUNT, SECRET_MOUNT],
-        "livenessProbe": {"exec": {"command": ["true"]}},
+        "livenessProbe": {"tcpSocket": {"port": 1}},
     }
     assert first.backup is not None
     assert second.backup is not None
@@ -351,7 +355,127 @@ def test_a_task_volume_with_our_name_is_refused() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["DREY_INPUT", "LD_PRELOAD"])
+@pytest.mark.parametrize("volume", ["drey-secret", "drey-restore", "stash-local", "stash-tmp-dir"])
+def test_a_function_cannot_mount_our_volumes(volume: str) -> None:
+    """No param and no name gives a third party's container the Secret or the repository (D26)."""
+    prepare = {
+        "image": "busybox:1.36",
+        "command": ["sh"],
+        "volumeMounts": [{"name": "${targetVolume}", "mountPath": "/data"}],
+    }
+    task = parsed(TaskSpec, {"steps": [{"name": "prepare"}, {"name": "update-status"}]})
+    params = [
+        {"name": "targetVolume", "value": volume},
+        {"name": "outputDir", "value": "/stash-tmp/output"},
+    ]
+    order = backup_order(
+        spec={"task": {"name": "mine", "params": params}},
+        task=task,
+        functions=functions({"prepare": prepare}),
+    )
+    found = backup_job(order)
+    assert isinstance(found, tuple)
+    assert [str(problem) for problem in found] == [
+        (
+            f"Function prepare spec.volumeMounts[0].name: {volume} is a volume of the operator: "
+            "name a volume of the Task, also in the params that the name is made of"
+        )
+    ]
+
+
+@pytest.mark.parametrize("build", [backup_job, restore_job])
+def test_a_repository_on_its_own_target_is_refused(build: Any) -> None:
+    """A local repository on the claim that it saves would be lost with it."""
+    local = {"persistentVolumeClaim": {"claimName": "data"}, "mountPath": "/safe"}
+    order = backup_order if build is backup_job else restore_order
+    found = build(order(backend={"storageSecretName": "s", "local": local}))
+    assert isinstance(found, tuple)
+    assert [problem.path for problem in found] == [
+        "Repository demo/repo spec.backend.local.persistentVolumeClaim.claimName"
+    ]
+    local["persistentVolumeClaim"] = {"claimName": "another"}
+    built(build(order(backend={"storageSecretName": "s", "local": local})))
+
+
+def test_more_paths_than_the_report_of_a_long_task_holds() -> None:
+    """Many steps share 12 KiB: what could not be reported is not begun (D11)."""
+    steps = [{"name": "prepare"}] * 8 + [{"name": "pvc-backup"}, {"name": "update-status"}]
+    params = [
+        {"name": "targetVolume", "value": "source"},
+        {"name": "outputDir", "value": "/stash-tmp/output"},
+    ]
+    paths = [f"/stash-data/{number}" for number in range(4)]
+
+    def order(count: int) -> JobOrder:
+        return dataclasses.replace(
+            third_party_order(
+                task={"name": "mine", "params": params},
+                target={**TARGET, "paths": paths[:count]},
+            ),
+            task=parsed(TaskSpec, {"steps": steps, "volumes": [{**SOURCE, "name": "source"}]}),
+        )
+
+    built(backup_job(order(3)))
+    found = backup_job(order(4))
+    assert isinstance(found, tuple)
+    (problem,) = found
+    assert problem.path == "BackupConfiguration demo/nightly spec.target.paths"
+    assert problem.message.startswith("at most 3 paths with a Task of 10 steps: ")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"livenessProbe": {"exec": {"command": ["cat", "/drey/secret/RESTIC_PASSWORD"]}}},
+        {"readinessProbe": {"exec": {"command": ["true"]}}},
+        {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}},
+        {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}},
+    ],
+)
+def test_commands_in_our_containers_are_refused(settings: dict[str, Any]) -> None:
+    """A probe or a lifecycle handler of the user runs no command beside the Secret (D26)."""
+    found = backup_job(backup_order(spec={"runtimeSettings": {"container": settings}}))
+    assert isinstance(found, tuple)
+    (problem,) = found
+    place = "BackupConfiguration demo/nightly spec.runtimeSettings.container."
+    assert problem.path.startswith(place + next(iter(settings)))
+    assert problem.path.endswith(".exec")
+
+
+def test_an_env_from_cannot_set_what_our_programs_trust() -> None:
+    """`env` beats `envFrom`: what a ConfigMap may hold is pinned in ours, and only there."""
+    order = third_party_order(
+        runtimeSettings={"container": {"envFrom": [{"configMapRef": {"name": "any"}}]}}
+    )
+    pod = built(backup_job(order))["spec"]["template"]["spec"]
+    unlock = built(unlock_job(order))["spec"]["template"]["spec"]
+    prepare, backup = pod["initContainers"]
+    assert "PATH" not in {variable["name"] for variable in prepare["env"]}
+    for container in (backup, *pod["containers"], *unlock["containers"]):
+        values = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert values["LD_PRELOAD"] == ""
+        assert values["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        assert dataclasses.replace(Settings.read(values), outer={}) == dataclasses.replace(
+            Settings.read({}), outer={}
+        )
+        trusted = set(re.findall(r'"(DREY_[A-Z_]+)"', inspect.getsource(settings_module)))
+        assert trusted <= values.keys()
+
+
+@pytest.mark.parametrize("prefix", ["DREY_", "LD_", "DREY_SECRET_"])
+def test_prefixes_of_an_env_from(prefix: str) -> None:
+    """A prefix may not make variables of ours out of any keys."""
+    sources = [{"prefix": "MINE_"}, {"prefix": prefix, "configMapRef": {"name": "x"}}]
+    order = backup_order(spec={"runtimeSettings": {"container": {"envFrom": sources}}})
+    found = backup_job(order)
+    assert isinstance(found, tuple)
+    (problem,) = found
+    assert problem.path.endswith("spec.runtimeSettings.container.envFrom[1].prefix")
+
+
+@pytest.mark.parametrize(
+    "name", ["DREY_INPUT", "LD_PRELOAD", "PATH", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_CONF"]
+)
 def test_environment_that_would_change_our_programs_is_refused(name: str) -> None:
     """Neither the input nor the loader can be changed by the user's environment."""
     settings = {"container": {"env": [{"name": "FINE"}, {"name": name, "value": "x"}]}}

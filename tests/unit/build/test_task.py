@@ -1,5 +1,6 @@
 """From a Task and its Functions to steps."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -7,8 +8,16 @@ import pytest
 from controller.api.catalog import TaskSpec
 from controller.build.order import JobOrder
 from controller.build.task import ResolvedTask, has_third_party, resolve, uses_secret_name
-from tests.support.orders import INSTALLATION, backup_order, functions, parsed, restore_order
+from tests.support.orders import (
+    INSTALLATION,
+    TARGET,
+    backup_order,
+    functions,
+    parsed,
+    restore_order,
+)
 
+CLAIM = {"persistentVolumeClaim": {"claimName": "${TARGET_NAME}"}}
 SHELL = {
     "image": "busybox:1.36",
     "command": ["sh", "-c"],
@@ -167,6 +176,119 @@ def test_a_restore_beside_the_target_is_refused() -> None:
             "/drey/restore${TARGET_MOUNT_PATH}"
         )
     ]
+
+
+def own_step(verb: str, *mounts: dict[str, Any], volume: Any = CLAIM) -> JobOrder:
+    """Return an order whose only step is one of ours, with a Task volume `v` and another `w`."""
+    function = {"image": INSTALLATION.image, "args": [verb], "volumeMounts": list(mounts)}
+    volumes = [{"name": "v", **volume}, {"name": "w", "emptyDir": {}}]
+    task = parsed(TaskSpec, {"steps": [{"name": "mine"}], "volumes": volumes})
+    order = backup_order if verb == "backup" else restore_order
+    return order(task=task, functions=functions({"mine": function}))
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"), [("backup", ""), ("backup", "/"), ("restore", "/drey/restore")]
+)
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"emptyDir": {}},
+        {"secret": {"secretName": "s3-secret"}},
+        {"persistentVolumeClaim": {"claimName": "another"}},
+    ],
+)
+def test_another_volume_in_the_place_of_the_target_is_refused(
+    verb: str, place: str, volume: dict[str, Any]
+) -> None:
+    """Neither is another volume backed up in the target's name, nor overwritten in it."""
+    mount = {"name": "v", "mountPath": place + "${TARGET_MOUNT_PATH}"}
+    resolved(own_step(verb, mount))
+    (problem,) = problems(own_step(verb, mount, volume=volume))
+    assert problem.endswith("v is no volume of the Task with persistentVolumeClaim.claimName data")
+
+
+@pytest.mark.parametrize("name", ["drey-secret", "stash-tmp-dir", "stash-local", "gone"])
+@pytest.mark.parametrize("order", [backup_order, restore_order])
+def test_a_param_cannot_replace_the_target(order: Any, name: str) -> None:
+    """`targetVolume` in an invoker's params names no volume but the target's (D26)."""
+    params = [{"name": "targetVolume", "value": name}]
+    task = {"name": "pvc-backup" if order is backup_order else "pvc-restore", "params": params}
+    (problem,) = problems(order(spec={"task": task}))
+    assert f"{name} is no volume of the Task" in problem
+
+
+@pytest.mark.parametrize(("verb", "root"), [("backup", ""), ("restore", "/drey/restore")])
+def test_a_volume_inside_the_target_is_refused(verb: str, root: str) -> None:
+    """What is backed up, or restored into, is the whole volume and nothing else."""
+    order = own_step(
+        verb,
+        {"name": "v", "mountPath": root + "${TARGET_MOUNT_PATH}"},
+        {"name": "w", "mountPath": root + "${TARGET_MOUNT_PATH}/below"},
+        {"name": "w", "mountPath": "/other"},
+    )
+    assert problems(order) == [
+        (
+            f"Function mine spec.volumeMounts: {root}/stash-data/below would hide a part of the "
+            "target's volume: mount it elsewhere"
+        )
+    ]
+
+
+def test_the_innermost_mount_counts() -> None:
+    """A mount above the target's does not stand for the one at its place."""
+    outer, inner = {"name": "v", "mountPath": "/a"}, {"name": "w", "mountPath": "/a/b"}
+    target = {**TARGET, "volumeMounts": [{"name": "x", "mountPath": "/a/b"}]}
+    spec = backup_order(spec={"target": target}).spec
+    resolved(dataclasses.replace(own_step("backup", outer), spec=spec))
+    (problem,) = problems(dataclasses.replace(own_step("backup", outer, inner), spec=spec))
+    assert "w is no volume of the Task" in problem
+
+
+def test_third_parties_mount_the_target_where_they_like() -> None:
+    """A Function of somebody else may mount the target's volume, by a param or by name."""
+    for name in ("${targetVolume:=v}", "v"):
+        task = resolved(third_party(volumeMounts=[{"name": name, "mountPath": "/data"}]))
+        assert task.steps[0].volume_mounts == ({"name": "v", "mountPath": "/data"},)
+
+
+@pytest.mark.parametrize("order", [backup_order, restore_order])
+def test_a_last_step_that_hands_over_is_refused(order: Any) -> None:
+    """With outputDir our one-step Task would report nothing."""
+    name = "pvc-backup" if order is backup_order else "pvc-restore"
+
+    def with_param(value: str) -> Any:
+        return order(
+            spec={"task": {"name": name, "params": [{"name": "outputDir", "value": value}]}}
+        )
+
+    resolved(with_param(""))
+    (problem,) = problems(with_param("/stash-tmp/output"))
+    assert problem.startswith(f"Task {name} spec.steps[0]: with outputDir")
+    assert problem.endswith("end with Function update-status, or remove the param outputDir")
+
+
+@pytest.mark.parametrize(
+    ("args", "hands_over"),
+    [
+        ([], False),
+        (["--output-dir="], False),
+        (["--output-dir", ""], False),
+        (["--output-dir"], False),
+        (["--output-dir=", "--out=/x"], True),
+        (["--output-dir", "/x"], True),
+        (["--o=/x", "--output-dir="], False),
+    ],
+)
+def test_every_form_of_the_flag_counts(
+    args: list[str],
+    hands_over: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """The flag may be abbreviated or be two words, and the last one wins, as in argparse."""
+    order = own_step("backup", {"name": "v", "mountPath": "/stash-data"})
+    function = order.functions["mine"].model_copy(update={"args": ("backup", *args)})
+    order = dataclasses.replace(order, functions={"mine": function})
+    assert isinstance(resolve(order), tuple) is hands_over
 
 
 def test_who_asks_for_the_secret() -> None:
