@@ -1,6 +1,9 @@
 """The operator or the API server goes away: backups go on, nothing happens twice or not at all."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,8 +13,9 @@ import pytest
 
 from controller.kube.errors import KubeError
 from tests.support.audit import Audit
-from tests.support.cluster import ROOT, Cluster, Space
+from tests.support.cluster import ROOT, Cluster, Space, condition
 from tests.support.evidence import answers, ended, job_of, kill, pods_of, snapshots, wait_restic
+from tests.support.node import Process, processes
 
 pytestmark = pytest.mark.serial
 
@@ -113,19 +117,86 @@ def test_api_server_restarted(cluster: Cluster, running: Space) -> None:
         sys.executable, str(ROOT / "hack" / "cluster"), "restart-apiserver", timeout_s=120.0
     )
 
-    def answered() -> bool:
-        try:
-            return bool(operators(cluster))
-        except KubeError:
-            return False
-
-    cluster.until("the API server", answered, timeout_s=60.0)
+    cluster.until("the API server", lambda: _is_up(cluster), timeout_s=60.0)
     assert_done_once(running, audit)
     for pod in operators(cluster):
         # An outage that lasts longer than the Lease ends the leader: another may act by then.
         if container(pod)["restartCount"] > restarts[pod["metadata"]["uid"]]:
             where = ("-n", "drey", pod["metadata"]["name"], "-c", "operator")
             assert '"event": "lease_lost"' in cluster.kubectl("logs", *where, "--previous")
+
+
+def test_api_server_restarted_at_a_slot(cluster: Cluster, space: Space) -> None:
+    """A slot is not lost when its trigger, which has one pod only, finds no API server."""
+    space.ready(schedule="* * * * *")
+    pod, process = _started_trigger(space)
+    slot = int(pod["metadata"]["labels"]["batch.kubernetes.io/job-name"].rpartition("-")[2])
+    name = f"backup-{slot * 60}"
+    assert space.get("backupsession", name) is None, "it had asked already"
+    audit = Audit(cluster.info["audit_log"])
+    restart = [sys.executable, str(ROOT / "hack" / "cluster"), "restart-apiserver"]
+    with subprocess.Popen(restart, env=cluster.environment) as restarting:
+        cluster.until("no API server", lambda: not _is_up(cluster), timeout_s=60.0)
+        os.kill(process.pid, signal.SIGCONT)
+        assert restarting.wait(120.0) == 0
+    cluster.until("the API server", lambda: _is_up(cluster), timeout_s=60.0)
+    space.wait_phase("backupsession", name, "Succeeded", timeout_s=120.0)
+    trigger = f"system:serviceaccount:{space.name}:{pod['spec']['serviceAccountName']}"
+    assert 201 in answers(audit, "create", "backupsessions", space, user=trigger)
+    # of a trigger that failed, the Job would be kept
+    failed = [job for job in space.list("job") if (job.get("status") or {}).get("failed")]
+    assert not failed
+
+
+def _started_trigger(space: Space) -> tuple[dict[str, Any], Process]:
+    """Return a trigger's pod and its process, frozen before it has asked for anything."""
+
+    def probe() -> tuple[dict[str, Any], Process] | None:
+        for pod in space.list("pod"):
+            labels = pod["metadata"].get("labels") or {}
+            job = str(labels.get("batch.kubernetes.io/job-name"))
+            if job.startswith("stash-trigger-"):
+                for process in processes(pod["metadata"]["uid"]):
+                    if "trigger" in process.argv and "runner" in process.argv:
+                        os.kill(process.pid, signal.SIGSTOP)
+                        return pod, process
+        return None
+
+    found: tuple[dict[str, Any], Process] = space.cluster.until("a trigger", probe, timeout_s=90.0)
+    return found
+
+
+def _is_up(cluster: Cluster) -> bool:
+    try:
+        return bool(operators(cluster))
+    except KubeError:
+        return False
+
+
+def test_leader_label_stripped(cluster: Cluster, space: Space) -> None:
+    """Somebody takes the leader's label off: it comes back, and with it the Pushgateway."""
+    pod = leader(cluster)["metadata"]["name"]
+    cluster.kubectl("label", "pod", pod, "-n", "drey", "drey.dev/leader-")
+
+    def endpoints() -> list[str]:
+        where = ("-n", "drey", "-l", "kubernetes.io/service-name=drey-pushgateway", "-o", "json")
+        slices = json.loads(cluster.kubectl("get", "endpointslices", *where))["items"]
+        return [
+            endpoint["targetRef"]["name"]
+            for entry in slices
+            for endpoint in entry.get("endpoints") or ()
+            if endpoint["conditions"]["ready"]
+        ]
+
+    def labelled() -> bool:
+        found = cluster.get("pod", pod, "drey") or {"metadata": {}}
+        return bool(found["metadata"].get("labels", {}).get("drey.dev/leader") == "true")
+
+    cluster.until("the label", labelled, timeout_s=30.0)
+    cluster.until("the endpoint", lambda: endpoints() == [pod], timeout_s=30.0)
+    space.ready()
+    done = space.back_up("labelled")
+    assert condition(done, "MetricsPushed")["status"] == "True"
 
 
 @pytest.fixture
