@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _lock():
             return _run(options)
-    except (ImageError, ClusterError) as error:
+    except (ImageError, ClusterError, PermissionError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
 
