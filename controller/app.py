@@ -152,7 +152,7 @@ class App:
     def run(self) -> int:
         """Run until a signal or a failure; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, self._stop_soon)
         server = HttpServer(
             self._settings.http_port,
             self._metrics.registry,
@@ -168,6 +168,10 @@ class App:
         crashed = self._threads.crashed
         log.info("stopped", crashed=crashed)
         return 1 if crashed or failed else 0
+
+    def _stop_soon(self, *_: object) -> None:
+        """Set the stop event, on another thread: the main one may hold its lock right now."""
+        threading.Thread(target=self._stop.set, name="stop").start()
 
     def _serve(self) -> bool:
         """Run until the stop; return whether all went as it should."""
