@@ -128,6 +128,8 @@ def _backup(order: JobOrder, spec: BackupConfigurationSpec, *, owns_retention: b
         claim_untagged=order.claim_untagged,
         verify=order.verify and owns_retention,
         accept_incomplete=order.accept_incomplete,
+        careful=order.careful,
+        known_incomplete=order.known_incomplete,
     )
 
 

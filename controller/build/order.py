@@ -27,7 +27,8 @@ class JobOrder:
     The specs are free of the problems that their `..._problems` functions find. For a restore
     `session` and `invoker` are the same RestoreSession, and `rule` is the one for its host.
     `node_name` is the node that the pod must run on (D18), `repository_id` and `may_initialise`
-    are D2's, `claim_untagged` is D1's, `accept_incomplete` D5's.
+    are D2's, `claim_untagged` is D1's, `accept_incomplete` D5's. `careful`
+    and `known_incomplete` are those of BackupInput.
     """
 
     session: Obj
@@ -44,6 +45,8 @@ class JobOrder:
     claim_untagged: bool = False
     verify: bool = False
     accept_incomplete: bool = False
+    careful: bool = False
+    known_incomplete: tuple[str, ...] = ()
     rule: Rule = _ANY
 
     @property

@@ -53,7 +53,7 @@ from controller.reconcile.observed import (
     RestoreObserved,
     SessionObserved,
 )
-from controller.reconcile.session_status import was_used
+from controller.reconcile.repository_record import was_used
 
 
 class RepositoryObserver:

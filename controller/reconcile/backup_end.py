@@ -11,8 +11,8 @@ from typing import Any
 from controller.api.backup import host_of
 from controller.api.conditions import Condition, Phase, Type, merged, outcome, without
 from controller.api.objects import (
+    Key,
     Obj,
-    annotations_of,
     dig,
     is_deleting,
     meta,
@@ -29,12 +29,8 @@ from controller.reconcile.execution import Died
 from controller.reconcile.history import outdated
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
-from controller.reconcile.session_status import (
-    Outcome,
-    repository_annotations,
-    repository_status,
-    session_duration,
-)
+from controller.reconcile.repository_record import differs, record
+from controller.reconcile.session_status import Outcome, repository_status, session_duration
 
 UPDATER = "Status Updater"
 
@@ -112,9 +108,9 @@ def _repository_writes(
     new = repository_status(repository, seen.session, report)
     if new != status(repository):
         writes.append(SetStatus(ref, new))
-    ours = repository_annotations(repository, report, now)
-    have = annotations_of(repository)
-    if any(have.get(key) != value for key, value in ours.items()):
+    invoker = str(dig(seen.session, "spec", "invoker", "name") or "")
+    ours = record(repository, Key(namespace_of(seen.session), invoker), report.repository, now)
+    if differs(repository, ours):
         # After the status: an apply moves the resourceVersion, which is the status' precondition.
         writes.append(
             Apply(

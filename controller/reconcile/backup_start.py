@@ -37,12 +37,14 @@ from controller.reconcile.references import (
     target_text,
     task_problems,
 )
-from controller.reconcile.session_status import (
-    ACCEPT_INCOMPLETE,
-    REPOSITORY_ID,
+from controller.reconcile.repository_record import (
+    has_snapshots_ahead,
+    recorded_id,
+    untagged_incomplete,
     verification_due,
     was_used,
 )
+from controller.reconcile.session_status import ACCEPT_INCOMPLETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,6 @@ def order_for(seen: SessionObserved, now: datetime) -> JobOrder | str:
     parts = parts_of(seen.references)
     if isinstance(parts, str):
         return parts
-    annotations = annotations_of(parts.repository)
     return JobOrder(
         session=seen.session,
         invoker=configuration,
@@ -198,9 +199,11 @@ def order_for(seen: SessionObserved, now: datetime) -> JobOrder | str:
         functions=parts.functions,
         installation=seen.installation,
         node_name=node_for(seen.references.pvc, seen.use.nodes),
-        repository_id=annotations.get(REPOSITORY_ID, ""),
+        repository_id=recorded_id(parts.repository),
         may_initialise=not was_used(parts.repository),
         claim_untagged=not seen.neighbours,
         verify=verification_due(parts.repository, now, seen.limits.verify_s),
         accept_incomplete=annotations_of(configuration).get(ACCEPT_INCOMPLETE) == "true",
+        careful=has_snapshots_ahead(parts.repository, key_of(configuration)),
+        known_incomplete=untagged_incomplete(parts.repository, key_of(configuration)),
     )

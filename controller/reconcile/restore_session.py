@@ -52,8 +52,8 @@ from controller.reconcile.references import (
     target_text,
     task_problems,
 )
+from controller.reconcile.repository_record import recorded_id
 from controller.reconcile.session_status import (
-    REPOSITORY_ID,
     Outcome,
     deadline_of,
     error_text,
@@ -225,9 +225,7 @@ def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
         functions=parts.functions,
         installation=seen.installation,
         node_name=node_for(seen.references.pvc, seen.use.nodes),
-        repository_id=dict(parts.repository["metadata"].get("annotations") or {}).get(
-            REPOSITORY_ID, ""
-        ),
+        repository_id=recorded_id(parts.repository),
         rule=rule,
     )
 

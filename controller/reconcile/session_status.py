@@ -1,28 +1,22 @@
 """Folds a report into the status of a BackupSession and of its Repository."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.conditions import Condition, Phase, Type, outcome
-from controller.api.objects import Obj, annotations_of, meta, status
+from controller.api.objects import Obj, meta, status
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
 from controller.api.text import (
     format_duration,
     format_processing_time,
     format_seconds,
     format_size,
-    format_time,
     parse_go_duration_s,
     parse_time,
 )
 
-REPOSITORY_ID = "drey.dev/repository-id"
-"""Annotation of a Repository: the id of the restic repository, once it was used (D2)."""
-VERIFIED_AT = "drey.dev/verified-at"
-"""Annotation of a Repository: when integrity and size were last determined."""
 _SNAPSHOT_ID = re.compile("[0-9a-f]{8,64}")
 ACCEPT_INCOMPLETE = "drey.dev/accept-incomplete"
 """Annotation of a BackupConfiguration: `"true"` lets an incomplete backup succeed (D5)."""
@@ -174,35 +168,6 @@ def repository_status(repository: Obj, session: Obj, report: RunReport) -> dict[
     if learned.snapshots_removed is not None:
         new["snapshotsRemovedOnLastCleanup"] = learned.snapshots_removed
     return new
-
-
-def repository_annotations(repository: Obj, report: RunReport, now: datetime) -> Mapping[str, str]:
-    """Return the annotations of ours that a Repository should have, all of them."""
-    old = annotations_of(repository)
-    ours = {key: old[key] for key in (REPOSITORY_ID, VERIFIED_AT) if key in old}
-    if report.repository.id and REPOSITORY_ID not in ours:
-        ours[REPOSITORY_ID] = report.repository.id
-    if report.repository.integrity is not None:
-        ours[VERIFIED_AT] = format_time(now)
-    return ours
-
-
-def was_used(repository: Obj) -> bool:
-    """Tell whether a Repository was ever backed up to: then nothing is initialised (D2)."""
-    return REPOSITORY_ID in annotations_of(repository) or bool(
-        status(repository).get("lastBackupTime")
-    )
-
-
-def verification_due(repository: Obj, now: datetime, interval_s: float) -> bool:
-    """Tell whether integrity and size are to be determined with this backup."""
-    last = annotations_of(repository).get(VERIFIED_AT)
-    if not last:
-        return True
-    try:
-        return (now - parse_time(last)).total_seconds() >= interval_s
-    except ValueError:
-        return True
 
 
 def session_duration(session: Obj, now: datetime) -> str:

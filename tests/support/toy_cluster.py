@@ -17,6 +17,7 @@ from controller.api.conditions import FINAL_PHASES
 from controller.api.objects import (
     Key,
     Obj,
+    annotations_of,
     controller_uid,
     dig,
     key_of,
@@ -81,7 +82,7 @@ from controller.plan import Plan, Refusal
 from controller.reconcile import backup_configuration, backup_session, repository, restore_session
 from controller.reconcile.execution import is_live
 from controller.reconcile.observed import Limits
-from controller.reconcile.session_status import was_used
+from controller.reconcile.repository_record import was_used
 from tests.support.builders import DISRUPTED, INSTALLATION, NOW
 
 CACHED = (
@@ -127,6 +128,8 @@ class ToyServer:
         self.objects: dict[tuple[Resource, Key], dict[str, Any]] = {}
         self.events: dict[Resource, list[tuple[str, Obj]]] = {}
         self.violations: list[str] = []
+        self.applied: dict[tuple[Resource, Key], set[str]] = {}
+        """The annotations that the controller's last Apply of an object named."""
         self.jobs_made: dict[str, int] = {}
         self.fuse: Fuse | None = None
         self.quota_full = False
@@ -233,7 +236,7 @@ class ToyServer:
         return made
 
     def apply(self, resource: Resource, body: Obj, **_: Any) -> Obj:
-        """Apply: here a merge of metadata, and the whole of the rest."""
+        """Apply: here a merge of metadata, less what we applied before, and all of the rest."""
         with_fuse = self._burn()
         key = key_of(body)
         old = self.objects.get((resource, key))
@@ -241,10 +244,11 @@ class ToyServer:
             raise Conflict("uid mismatch", code=409)
         known: dict[str, Any] = dict(old or {})
         metadata = {**meta(known), **meta(body)}
-        metadata["annotations"] = {
-            **(meta(known).get("annotations") or {}),
-            **(meta(body).get("annotations") or {}),
-        }
+        wanted = meta(body).get("annotations") or {}
+        dropped = self.applied.get((resource, key), set()) - wanted.keys()
+        kept = {k: v for k, v in annotations_of(known).items() if k not in dropped}
+        metadata["annotations"] = {**kept, **wanted}
+        self.applied[resource, key] = set(wanted)
         made = self.put_object(resource, {**known, **body, "metadata": metadata})
         with_fuse()
         return made
