@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from controller.api.flags import user_flags
 from controller.api.job_input import is_keep_tag
 from controller.api.model import Model, Problem
+from controller.api.names import PVC_BACKUP
 from controller.api.objects import Obj
 from controller.api.repository import mount_path_problem
 from controller.api.text import parse_go_duration_s
@@ -162,34 +164,42 @@ def backup_configuration_problems(
         problems.append(Problem("spec.interimVolumeTemplate", "not supported yet: remove it"))
     if spec.repository is not None:
         problems += repository_ref_problems(spec.repository, namespace=namespace)
-    if spec.target is None:
-        problems.append(Problem("spec.target", "name the target, for example a PVC"))
-    else:
-        problems += target_ref_problems(spec.target.ref, namespace=namespace)
-        problems += alias_problems(spec.target.alias)
-        problems += mount_problems(spec.target.volume_mounts)
-        mount = mount_path_of(spec.target.volume_mounts)
-        if len(spec.target.paths) > MAX_PATHS:
-            problems.append(
-                Problem(
-                    "spec.target.paths",
-                    f"at most {MAX_PATHS} paths, each is a snapshot of its own: name a folder "
-                    "above them and use spec.target.exclude, or make another BackupConfiguration",
-                )
-            )
-        problems += [
-            Problem(
-                f"spec.target.paths[{index}]",
-                f"{path!r} does not lie in the target's volume, which is mounted at {mount}",
-            )
-            for index, path in enumerate(spec.target.paths)
-            if not is_below(path, mount)
-        ]
+    problems += _target_problems(spec, namespace=namespace)
     problems += _retention_problems(spec.retention_policy)
     problems += duration_problems("spec.timeOut", spec.time_out)
     if spec.retry_config is not None:
         problems += duration_problems("spec.retryConfig.delay", spec.retry_config.delay)
     return tuple(problems)
+
+
+def _target_problems(spec: BackupConfigurationSpec, *, namespace: str) -> list[Problem]:
+    target = spec.target
+    if target is None:
+        return [Problem("spec.target", "name the target, for example a PVC")]
+    problems = [
+        *target_ref_problems(target.ref, namespace=namespace),
+        *alias_problems(target.alias),
+        *(flag_problems("backup", target.args) if spec.task.name == PVC_BACKUP else ()),
+        *mount_problems(target.volume_mounts),
+    ]
+    if len(target.paths) > MAX_PATHS:
+        problems.append(
+            Problem(
+                "spec.target.paths",
+                f"at most {MAX_PATHS} paths, each is a snapshot of its own: name a folder above "
+                "them and use spec.target.exclude, or make another BackupConfiguration",
+            )
+        )
+    mount = mount_path_of(target.volume_mounts)
+    problems += [
+        Problem(
+            f"spec.target.paths[{index}]",
+            f"{path!r} does not lie in the target's volume, which is mounted at {mount}",
+        )
+        for index, path in enumerate(target.paths)
+        if not is_below(path, mount)
+    ]
+    return problems
 
 
 def _retention_problems(policy: RetentionPolicy) -> list[Problem]:
@@ -215,6 +225,19 @@ def _retention_problems(policy: RetentionPolicy) -> list[Problem]:
             if not is_keep_tag(tag)
         ),
     ]
+
+
+def flag_problems(verb: str, args: tuple[str, ...]) -> list[Problem]:
+    """Return what is wrong with a target's `args` where they are flags of `restic <verb>` (D25).
+
+    Elsewhere they belong to somebody else's program: a Task of a third party gets them as
+    DRIVER_ARGS.
+    """
+    try:
+        user_flags(verb, args)
+    except ValueError as err:
+        return [Problem("spec.target.args", str(err))]
+    return []
 
 
 def alias_problems(alias: str) -> list[Problem]:

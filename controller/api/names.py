@@ -12,6 +12,10 @@ CRON_JOB_LIMIT = 52
 """Longest name of a CronJob: its Jobs get 11 more characters."""
 NAME_LIMIT = 253
 """Longest name of most objects."""
+PVC_BACKUP = "pvc-backup"
+"""The Task, and the Function, that backs up a claim."""
+PVC_RESTORE = "pvc-restore"
+"""The Task, and the Function, that restores a claim."""
 _DIGEST_LENGTH = 8
 
 

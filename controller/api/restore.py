@@ -13,6 +13,7 @@ from controller.api.backup import (
     TempDir,
     alias_problems,
     duration_problems,
+    flag_problems,
     host_of,
     is_below,
     mount_path_of,
@@ -21,6 +22,7 @@ from controller.api.backup import (
     target_ref_problems,
 )
 from controller.api.model import Model, Problem
+from controller.api.names import PVC_RESTORE
 from controller.api.objects import Obj
 
 
@@ -110,6 +112,8 @@ def restore_session_problems(spec: RestoreSessionSpec, *, namespace: str) -> tup
     else:
         problems += target_ref_problems(spec.target.ref, namespace=namespace)
         problems += alias_problems(spec.target.alias)
+        if spec.task.name == PVC_RESTORE:
+            problems += flag_problems("restore", spec.target.args)
         problems += mount_problems(spec.target.volume_mounts)
     problems += _rule_problems(spec)
     problems += duration_problems("spec.timeOut", spec.time_out)

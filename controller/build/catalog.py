@@ -7,6 +7,7 @@ Functions also work in a user's Task of two steps, with `outputDir` and `update-
 from typing import Any
 
 from controller.api.job_input import RESTORE_ROOT
+from controller.api.names import PVC_BACKUP, PVC_RESTORE
 from controller.api.objects import Obj
 from controller.api.resources import FUNCTION, TASK
 from controller.build.child import with_hash
@@ -14,8 +15,6 @@ from controller.build.installation import Installation
 from controller.build.labels import CREATED_BY, CREATED_BY_VALUE
 from controller.build.task import BACKUP_VERB, RESTORE_VERB
 
-PVC_BACKUP = "pvc-backup"
-PVC_RESTORE = "pvc-restore"
 UPDATE_STATUS = "update-status"
 _VOLUME = "stash-volume"
 _OUTPUT = "--output-dir=${outputDir:=}"

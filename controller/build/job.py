@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.api.backup import BackupTarget, is_below, paths_of
+from controller.api.backup import BackupTarget, flag_problems, is_below, paths_of
 from controller.api.job_input import SCRATCH_DIR
 from controller.api.model import Problem
 from controller.api.names import backup_job_name, pod_hostname, restore_job_name, unlock_job_name
@@ -31,7 +31,7 @@ from controller.build.labels import child_labels, own_labels
 from controller.build.order import JobOrder
 from controller.build.pod import job_policy, pod_security_context, pod_template
 from controller.build.rbac import job_rbac, job_service_account, needs_api_access
-from controller.build.task import ResolvedTask, resolve
+from controller.build.task import BACKUP_VERB, RESTORE_VERB, ResolvedTask, resolve
 
 __all__ = [
     "JobOrder",
@@ -121,6 +121,7 @@ def _job(order: JobOrder) -> Obj | tuple[Problem, ...]:
     problems = [
         *environment_problems(order, resolved.steps),
         *handler_problems(order, resolved.steps),
+        *_flag_problems(order, resolved),
         *_report_problems(order, resolved),
         *_volume_problems(order, resolved),
         *_local_problems(order),
@@ -238,6 +239,18 @@ def _volume_problems(order: JobOrder, resolved: ResolvedTask) -> list[Problem]:
             for index, mount in enumerate(mounts)
             if mount.get("name") in _OWN_VOLUMES
         ),
+    ]
+
+
+def _flag_problems(order: JobOrder, resolved: ResolvedTask) -> list[Problem]:
+    """Return what is wrong with the target's args when a step of ours gives them to restic."""
+    verb = BACKUP_VERB if order.is_backup else RESTORE_VERB
+    if not any(step.own and step.args[:1] == (verb,) for step in resolved.steps):
+        return []
+    user = f"{order.invoker_resource} {namespace_of(order.invoker)}/{name_of(order.invoker)}"
+    return [
+        Problem(f"{user} {problem.path}", problem.message)
+        for problem in flag_problems(verb, order.spec.target.args if order.spec.target else ())
     ]
 
 

@@ -110,6 +110,9 @@ def problems(**changes: Any) -> list[str]:
                 "keepYearly",
             )
         ),
+        ({"target": {"ref": REF, "args": ["--limit-upload=10"]}}, []),
+        ({"target": {"ref": REF, "args": ["--password-command=id"]}}, ["spec.target.args"]),
+        ({"target": {"ref": REF, "args": ["--all-databases"]}, "task": {"name": "db"}}, []),
         ({"timeOut": "1 hour"}, ["spec.timeOut"]),
         ({"timeOut": "-1h"}, ["spec.timeOut"]),
         ({"retryConfig": {"delay": "0"}}, ["spec.retryConfig.delay"]),

@@ -86,6 +86,9 @@ def test_both_places_of_rules_count_the_current_one_first() -> None:
             ["spec.target.volumeMounts[0].subPath"],
         ),
         (with_rules(alias="a/b"), ["spec.target.alias"]),
+        (with_rules(args=["--delete"]), ["spec.target.args"]),
+        (with_rules(args=["--sparse"]), []),
+        (spec(task={"name": "db"}, target={"ref": REF, "args": ["--drop"]}), []),
         (with_rules({}, {}), ["spec.target.rules"]),
         (spec(rules=[{}, {}]), ["spec.rules"]),
         (

@@ -423,6 +423,20 @@ def test_more_paths_than_the_report_of_a_long_task_holds() -> None:
     assert problem.message.startswith("at most 3 paths with a Task of 10 steps: ")
 
 
+def test_flags_of_restic_in_a_task_of_somebody_else() -> None:
+    """Where a step of ours runs restic no Job is made for a forbidden flag; else it is no flag."""
+    target = {**TARGET, "args": ["--all-databases"]}
+    found = backup_job(third_party_order(target=target))
+    assert isinstance(found, tuple)
+    (problem,) = found
+    assert problem.path == "BackupConfiguration demo/nightly spec.target.args"
+    assert "'--all-databases' is not allowed for restic backup" in problem.message
+    order = third_party_order(target=target)
+    steps = tuple(step for step in order.task.steps if step.name != "pvc-backup")
+    task = order.task.model_copy(update={"steps": steps})
+    built(backup_job(dataclasses.replace(order, task=task)))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
