@@ -182,10 +182,16 @@ class RunReport:
             if not _is_id(repository.id):
                 repository = replace(repository, id="")
             yield replace(_essence(bare, most, count), repository=repository)
-        learned = RepositoryReport(
-            initialised=self.repository.initialised, integrity=self.repository.integrity
+        # Numbers only: what else is learned protects snapshots, and a part of it would not.
+        learned = replace(
+            self.repository,
+            id="",
+            size_bytes=None,
+            snapshot_count=None,
+            snapshots_kept=None,
+            snapshots_removed=None,
         )
-        yield RunReport(_essence(bare, 1, count).hosts, learned)
+        yield replace(_essence(bare, 1, count), repository=learned)
 
     def _cut(self, cut: "_Cut") -> "RunReport":
         def step(report: StepReport | None) -> StepReport | None:

@@ -83,6 +83,18 @@ def test_round_trip(report: RunReport) -> None:
     assert parse_report(report.encode(1 << 20)) == report
 
 
+def protecting(learned: RepositoryReport) -> RepositoryReport:
+    """Return what was learned without what may be learned again."""
+    return replace(
+        learned,
+        id="",
+        size_bytes=None,
+        snapshot_count=None,
+        snapshots_kept=None,
+        snapshots_removed=None,
+    )
+
+
 @settings(deadline=None)
 @given(REPORTS, st.integers(min_value=0, max_value=12288))
 def test_budget(report: RunReport, limit_bytes: int) -> None:
@@ -95,7 +107,7 @@ def test_budget(report: RunReport, limit_bytes: int) -> None:
     assert len(document.encode()) <= limit_bytes
     parsed = parse_report(document)
     assert all(h.succeeded for h in parsed.hosts) == all(h.succeeded for h in report.hosts)
-    assert parsed.repository.integrity == report.repository.integrity
+    assert protecting(parsed.repository) == protecting(report.repository)
     known = {snapshot.id for host in report.hosts for snapshot in host.snapshots}
     assert known >= {snapshot.id for host in parsed.hosts for snapshot in host.snapshots}
 
@@ -145,9 +157,16 @@ def test_ids_of_as_many_snapshots_as_are_allowed_are_kept(limit_bytes: int, path
         "h" * 253, False, "BackupIncomplete", "é" * 1024, 9e9, snapshots, ("/ü" * 200,) * 20
     )
     step = StepReport(StepState.SKIPPED, "é" * 1024)
-    report = RunReport(
-        (host,), RepositoryReport(ID, True, True, *[2**62] * 4), step, step, step
-    )  # fmt: skip
+    learned = RepositoryReport(
+        ID,
+        True,
+        True,
+        size_bytes=2**62,
+        snapshot_count=2**62,
+        snapshots_kept=2**62,
+        snapshots_removed=2**62,
+    )
+    report = RunReport((host,), learned, step, step, step)
     (found,) = parse_report(report.encode(limit_bytes)).hosts
     assert (found.hostname, found.reason) == (host.hostname, host.reason)
     assert [item.id for item in found.snapshots] == [item.id for item in snapshots]
