@@ -1,5 +1,6 @@
 """How fast much data goes through: restic below the runner, and restic in a bare Job."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -17,9 +18,15 @@ RUNNERS = ("drey", "bare")
 
 @dataclass
 class Run:
-    """How long `restic backup` lived, as the kernel shows it, and the runner's memory meanwhile."""
+    """How long `restic backup` lived, as the kernel shows it, and what was used meanwhile.
+
+    `cpu_s` is restic's processor time, which other work on the machine hardly changes;
+    `runner_cpu_s` that of the process above it.
+    """
 
     seconds: float
+    cpu_s: float
+    runner_cpu_s: float
     rss_bytes: list[int]
 
 
@@ -48,6 +55,15 @@ def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one
         f"Backup of {size_bytes / 1e9:g} GB of random data into a new repository, {runs} runs",
         "MB/s",
         [("Drey", speeds[0]), ("bare Job", speeds[1])],
+    )
+    figures.table(
+        "Processor time of it",
+        "s",
+        [
+            ("Drey: restic", [run.cpu_s for run in ours]),
+            ("Drey: runner", [run.runner_cpu_s for run in ours]),
+            ("bare Job: restic", [run.cpu_s for run in theirs]),
+        ],
     )
     ratio = figures.median(speeds[0]) / figures.median(speeds[1])
     figures.verdict("Drey / bare Job", ratio, ">= 0.98", good=ratio >= LEAST_RATIO)
@@ -96,9 +112,15 @@ def _watch(space: Space, selector: str) -> Run:
         return None
 
     restic, runner = space.cluster.until("restic backup", first, timeout_s=60.0)
-    rss_bytes: list[int] = []
-    started_s = restic.started_s()
-    while restic.folder.exists():
-        rss_bytes.append(runner.rss_bytes() if runner else 1)
-        time.sleep(STEP_S)
-    return Run(time.clock_gettime(time.CLOCK_BOOTTIME) - started_s, rss_bytes)
+    started_s, rss_bytes, cpu_s = restic.started_s(), [], 0.0
+    before_s = runner.cpu_s() if runner else 0.0
+    runner_cpu_s = before_s
+    with contextlib.suppress(OSError):  # how its end shows
+        while True:
+            cpu_s = restic.cpu_s()
+            if runner:
+                rss_bytes.append(runner.rss_bytes())
+                runner_cpu_s = runner.cpu_s()
+            time.sleep(STEP_S)
+    seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    return Run(seconds, cpu_s, runner_cpu_s - before_s, rss_bytes)

@@ -39,7 +39,11 @@ class Process:
         return 0
 
     def cpu_s(self) -> float:
-        """Return the processor time that it used, children that it waited for not included."""
+        """Return the processor time that it used, children that it waited for not included.
+
+        Raises:
+            OSError: it has ended.
+        """
         fields = self._stat()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
