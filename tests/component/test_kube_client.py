@@ -101,7 +101,8 @@ def test_a_watch_ends_with_a_bookmark(client: Client, namespace: str) -> None:
     with client.watch(BACKUP_SESSION, namespace, resource_version=version, timeout_s=12) as stream:
         types = [event["type"] for event in stream]
     writer.join()
-    assert types == ["ADDED"] * 4 + ["BOOKMARK"]
+    assert types[:4] == ["ADDED"] * 4
+    assert set(types[4:]) == {"BOOKMARK"}  # the server's regular one, of each minute, may join it
 
 
 def test_close_wakes_a_blocked_watch_at_once(client: Client, namespace: str) -> None:
