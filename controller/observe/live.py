@@ -5,9 +5,9 @@ from base64 import b64decode
 from collections.abc import Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
-from controller.api.objects import Key, Obj, controller_uid, dig, name_of
+from controller.api.objects import Key, Obj, dig, labels_of, name_of
 from controller.api.resources import BACKUP_CONFIGURATION, CORE_EVENT, JOB, POD, PVC, SECRET
-from controller.build.labels import INVOKER_NAME, INVOKER_TYPE
+from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
 from controller.reconcile.execution import is_live
 from controller.reconcile.observed import PvcUse, Secret
@@ -39,19 +39,22 @@ def read_pvc(client: KubeClient, key: Key) -> Obj | None:
     return find(client, PVC, key.namespace, key.name) if key.name else None
 
 
-def read_use(client: KubeClient, claim: Key, *, ignore_owner: str = "") -> PvcUse:
-    """Return the running pods that mount a claim, those of one owner's Jobs left out."""
+def read_use(client: KubeClient, claim: Key) -> PvcUse:
+    """Return the running pods that mount a claim, and their nodes.
+
+    Pods of ours count for the nodes, where the volume is attached, but are not named: they use the
+    claim for a moment only.
+    """
     pods: list[str] = []
     nodes: list[str] = []
     for pod in _pods(client, claim.namespace, field_selector="status.phase=Running"):
-        if ignore_owner and controller_uid(pod) == ignore_owner:
-            continue
         claims = (
             dig(volume, "persistentVolumeClaim", "claimName")
             for volume in dig(pod, "spec", "volumes") or ()
         )
         if claim.name in claims:
-            pods.append(name_of(pod))
+            if CREATED_BY not in labels_of(pod):
+                pods.append(name_of(pod))
             node = dig(pod, "spec", "nodeName")
             if node and node not in nodes:
                 nodes.append(str(node))

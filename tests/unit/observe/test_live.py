@@ -98,6 +98,14 @@ def test_the_users_of_a_claim_are_found_on_all_pages() -> None:
     assert (found.pods, found.nodes) == (("a", "c", "d"), ("n1", "n3"))
 
 
+def test_our_own_pods_hold_a_claim_to_its_node_and_are_not_named() -> None:
+    """A backup that is just ending is no user whom a restore would disturb."""
+    resource, ours = user("stash-backup-x", "data", "n1")
+    ours = {**ours, "metadata": {**ours["metadata"], "labels": {"drey.dev/created-by": "drey"}}}
+    found = read_use(client((resource, ours)), Key("demo", "data"))
+    assert (found.pods, found.nodes) == ((), ("n1",))
+
+
 def test_the_pods_of_backups_are_found_on_all_pages() -> None:
     """Live ones with a host name: neither those that ended nor those of triggers."""
 
