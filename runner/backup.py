@@ -1,6 +1,6 @@
 """The backup of one host: one snapshot of each path (D33)."""
 
-from pathlib import Path
+import time
 from time import monotonic
 
 from controller.api.flags import user_flags
@@ -8,11 +8,12 @@ from controller.api.job_input import BackupInput, JobInput
 from controller.api.report import HostReport, Reason, SnapshotReport
 from runner.failure import RunError, failure_of
 from runner.progress import Progress
-from runner.repository import Repository
+from runner.repository import Repository, parse_unix_s
 from runner.restic import command
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
+from runner.source import check_source
 
 UNREADABLE = 20
 
@@ -26,16 +27,19 @@ class Backup:
         self._snapshots: list[SnapshotReport] = []
         self._unreadable: list[str] = []
         self._unreadable_count = 0
+        self._time = ""
         self.incomplete = False
         """A snapshot lacks files."""
-        self.tagged = True
-        """All incomplete snapshots bear their tag, so that retention can tell them."""
+        self.untagged: list[str] = []
+        """Incomplete snapshots that could not be tagged, so that retention cannot tell them."""
 
     def run(self) -> HostReport:
         """Back up every path; the first failure ends it."""
         started = monotonic()
         try:
             flags = flags_of("backup", self._plan.args)
+            moment_s = parse_unix_s(self._repository.job.session_created)
+            self._time = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment_s))
             self._repository.open()
             for path in self._plan.paths:
                 self._path(path, flags)
@@ -47,14 +51,10 @@ class Backup:
         return self._report(started)
 
     def _path(self, path: str, flags: tuple[str, ...]) -> None:
-        if not Path(path).exists():
-            raise RunError(
-                Reason.SOURCE_MISSING,
-                f"{path} does not exist in the volume that is mounted; check spec.target.paths and"
-                " volumeMounts",
-            )
+        check_source(path, self._plan.mount_path)
         arguments = command.backup(
             path,
+            time=self._time,
             host=self._repository.job.host,
             tags=(self._plan.config_tag, self._plan.target_tag),
             exclude=self._plan.exclude,
@@ -102,10 +102,10 @@ class Backup:
 
     def _tag(self, snapshot_id: str) -> str:
         """Mark the snapshot as incomplete (D5); its id changes with its tags."""
-        outcome = self._repository.run(command.tag_incomplete(snapshot_id))
-        if outcome.succeeded and outcome.changed_id:
-            return outcome.changed_id
-        self.tagged = False
+        outcome = self._repository.run(command.tag_incomplete((snapshot_id,)))
+        if outcome.succeeded and outcome.changed:
+            return outcome.changed[0].new_id
+        self.untagged.append(snapshot_id)
         self._repository.log.warning("incomplete_not_tagged", error=outcome.last_words())
         return snapshot_id
 

@@ -16,7 +16,7 @@ from controller.api.report import (
     StepReport,
     StepState,
 )
-from runner import metrics, report, retention
+from runner import aftercare, metrics, report
 from runner.backup import Backup, backup_plan
 from runner.failure import RunError
 from runner.log import Log, now_s
@@ -37,6 +37,7 @@ class Execution:
         self._settings = settings
         self._interruption = interruption
         self._secret = dict(read_secret(settings.secret_dir))
+        self._opened: list[Repository] = []
         self.log = Log(Redactor(self._secret))
 
     def backup(self, output_dir: Path | None) -> ExitCode:
@@ -61,9 +62,7 @@ class Execution:
 
         def act(job: JobInput) -> RunReport:
             repository = self._repository(job)
-            return RunReport(
-                hosts=(unlock(repository),), repository=RepositoryReport(id=repository.identify())
-            )
+            return RunReport(hosts=(unlock(repository),), repository=_known(repository))
 
         return self._reported(act, push=False)
 
@@ -76,16 +75,23 @@ class Execution:
             result = _failed(job, err.reason, err.text)
         except Exception as err:  # noqa: BLE001 - the outermost boundary: a bug must be reported too
             result = self._crashed(job, err)
-        # Told to end, it cannot know whether its Job goes on, nor whether the metrics' group is
-        # being deleted with its object: the controller knows, and pushes for it.
-        if job is not None and push and not _was_interrupted(result):
-            result = replace(result, metrics=self._push(job, result))
+        finally:
+            self._close()
         limit_bytes = job.report_bytes if job is not None else SMALL_BYTES
+        path = self._settings.termination_log
         try:
-            report.write(result, self._settings.termination_log, limit_bytes, self.log)
+            clean = report.write(result, path, limit_bytes, self.log)
+            # Told to end, it cannot know whether its Job goes on, nor whether the metrics' group is
+            # being deleted with its object: the controller knows, and pushes for it.
+            if job is not None and push and not _was_interrupted(result):
+                # The report is there already: a slow gateway can only cost the news about itself.
+                result = replace(result, metrics=self._push(job, result))
+                if result.metrics is not None:
+                    clean = report.write(result, path, limit_bytes, self.log)
         except (OSError, ValueError) as err:
             self.log.error("report_not_written", error=str(err))  # noqa: TRY400 - not logging.Logger
             return ExitCode.FAILED
+        report.tell(clean, self.log)
         return exit_code(result)
 
     def _handed_over(self, act: Callable[[JobInput], RunReport], folder: Path) -> ExitCode:
@@ -103,6 +109,8 @@ class Execution:
             result = _failed(job, err.reason, err.text)
         except Exception as err:  # noqa: BLE001 - the outermost boundary: a bug must be reported too
             result = self._crashed(job, err)
+        finally:
+            self._close()
         clean = report.redacted(result, self.log.redact)
         path = output.write(folder, clean, job.target)
         self.log.info(
@@ -126,7 +134,16 @@ class Execution:
                 os.nice(job.nice)
             except OSError as err:
                 self.log.warning("nice_refused", nice=job.nice, error=str(err))
-        return Repository(job, self._settings, self._secret, self.log, self._interruption)
+        repository = Repository(job, self._settings, self._secret, self.log, self._interruption)
+        self._opened.append(repository)
+        return repository
+
+    def _close(self) -> None:
+        for repository in self._opened:
+            try:
+                repository.close()
+            except OSError as err:
+                self.log.warning("temporary_files_left", error=str(err))
 
     def _backup_only(self, job: JobInput) -> RunReport:
         return self._backup(job, care=False)
@@ -139,43 +156,10 @@ class Execution:
         repository = self._repository(job)
         backup = Backup(repository, plan)
         host = backup.run()
-        result = RunReport(hosts=(host,), repository=_known(repository))
+        untagged = aftercare.all_untagged(plan, backup.untagged)
+        result = RunReport(hosts=(host,), repository=_known(repository, untagged))
         written = host.succeeded or host.reason == Reason.BACKUP_INCOMPLETE
-        if not care or not written:
-            return result
-        if not backup.tagged:
-            text = (
-                "skipped: an incomplete snapshot could not be marked as such; the next one runs it"
-            )
-            return replace(result, retention=StepReport(StepState.SKIPPED, text))
-        return self._care(repository, job, result, incomplete=backup.incomplete)
-
-    def _care(
-        self, repository: Repository, job: JobInput, result: RunReport, *, incomplete: bool
-    ) -> RunReport:
-        """Retention, then verification when asked for; neither decides about the backup."""
-        plan = backup_plan(job)
-        if plan.retention is not None:
-            done = retention.apply(repository, plan, plan.retention, incomplete=incomplete)
-            known = replace(
-                result.repository, snapshots_kept=done.kept, snapshots_removed=done.removed
-            )
-            result = replace(result, retention=done.step, repository=known)
-        if plan.verify:
-            from runner.verification import verify  # noqa: PLC0415 - rare (D31)
-
-            seen = verify(repository)
-            known = replace(
-                result.repository,
-                integrity=seen.integrity,
-                size_bytes=seen.size_bytes,
-                snapshot_count=seen.snapshot_count,
-            )
-            result = replace(result, verification=seen.step, repository=known)
-        return replace(
-            result,
-            repository=replace(result.repository, id=repository.identify() or result.repository.id),
-        )
+        return aftercare.care(repository, plan, result) if care and written else result
 
     def _restore(self, job: JobInput) -> RunReport:
         from runner.restore import Restore, restore_plan  # noqa: PLC0415 - not for a backup (D31)
@@ -189,13 +173,29 @@ class Execution:
         from runner import output  # noqa: PLC0415 - only in a Task with several steps (D31)
 
         result = output.read(folder)
-        incomplete = any(host.reason == Reason.BACKUP_INCOMPLETE for host in result.hosts)
+        told, plan = result.repository, job.backup
+        untagged = aftercare.all_untagged(plan, told.untagged_incomplete) if plan else ()
+        # Any step may have written the file: only what is recorded already is taken from it.
+        known = told.id if told.id == job.repository.id else ""
+        result = replace(
+            result, repository=RepositoryReport(id=known, untagged_incomplete=untagged)
+        )
         failed = any(
             not host.succeeded and host.reason != Reason.BACKUP_INCOMPLETE for host in result.hosts
         )
-        if job.backup is None or failed or not (job.backup.retention or job.backup.verify):
+        if plan is None or failed:
             return result
-        return self._care(self._repository(job), job, result, incomplete=incomplete)
+        wanted = plan.retention or plan.verify or plan.known_incomplete
+        if job.repository.id and not wanted:
+            return result
+        try:
+            repository = self._repository(job)
+            own = replace(result.repository, id=repository.confirm())
+        except RunError as err:
+            self.log.warning("repository_unconfirmed", reason=err.reason, error=err.text)
+            return aftercare.unconfirmed(result, plan, err)
+        own = replace(own, initialised=told.initialised and told.id == own.id)
+        return aftercare.care(repository, plan, replace(result, repository=own))
 
     def _push(self, job: JobInput, result: RunReport) -> StepReport | None:
         try:
@@ -216,14 +216,23 @@ def _was_interrupted(result: RunReport) -> bool:
     return any(host.reason == Reason.INTERRUPTED for host in result.hosts)
 
 
-def _known(repository: Repository) -> RepositoryReport:
+def _known(repository: Repository, untagged: tuple[str, ...] = ()) -> RepositoryReport:
     try:
-        return RepositoryReport(id=repository.identify(), initialised=repository.initialised)
+        return RepositoryReport(
+            id=repository.known_id(),
+            initialised=repository.initialised,
+            untagged_incomplete=untagged,
+        )
     except RunError:
         # Another repository's id must never be recorded; the host says what happened.
-        return RepositoryReport()
+        return RepositoryReport(untagged_incomplete=untagged)
 
 
 def _failed(job: JobInput | None, reason: Reason, text: str) -> RunReport:
     hostname = job.host if job is not None else ""
-    return RunReport(hosts=(HostReport(hostname, succeeded=False, reason=reason, error=text),))
+    plan = job.backup if job is not None else None
+    untagged = aftercare.all_untagged(plan, ()) if plan is not None else ()
+    return RunReport(
+        hosts=(HostReport(hostname, succeeded=False, reason=reason, error=text),),
+        repository=RepositoryReport(untagged_incomplete=untagged),
+    )

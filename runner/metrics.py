@@ -1,6 +1,6 @@
 """Pushes Stash's metrics (reference/stash.md section 8) to the Pushgateway, once, at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 from controller.api.job_input import JobInput
@@ -16,6 +16,7 @@ from controller.api.report import RunReport, StepReport, StepState
 from runner.log import Log
 
 TIMEOUT_S = 5.0
+"""For the whole push: the resolver, and a gateway that answers byte by byte, know no timeout."""
 RESTORE = "RestoreSession"
 
 
@@ -25,13 +26,14 @@ def push(
     """Push the report's metrics; None when no Pushgateway is configured. Never raises for I/O."""
     if not job.pushgateway_url:
         return None
-    body = exposition(samples(report, job, now_s=now_s, created_s=created_s))
     started = monotonic()
-    try:
-        status = _post(job.pushgateway_url, job.metrics_group, body.encode())
-    except (OSError, ValueError) as err:
-        failed = str(err) or type(err).__name__
-    else:
+
+    def deliver() -> int:
+        body = exposition(samples(report, job, now_s=now_s, created_s=created_s))
+        return _post(job.pushgateway_url, job.metrics_group, body.encode())
+
+    status, failed = _within(TIMEOUT_S, deliver)
+    if not failed:
         if status < 300:  # noqa: PLR2004 - HTTP success
             log.info("metrics_pushed", seconds=round(monotonic() - started, 3))
             return StepReport(StepState.DONE)
@@ -55,6 +57,24 @@ def samples(
     yield from session_samples(subject, report.hosts, duration_s=duration_s, ended_s=now_s)
     if not subject.is_restore:
         yield from repository_samples(subject, job.repository, report.repository)
+
+
+def _within(limit_s: float, act: Callable[[], int]) -> tuple[int, str]:
+    """Return the status, or why there is none. What is late is left to end with the process."""
+    from threading import Thread  # noqa: PLC0415 - D31: imported when needed
+
+    done: list[tuple[int, str]] = []
+
+    def run() -> None:
+        try:
+            done.append((act(), ""))
+        except Exception as err:  # noqa: BLE001 - a thread's boundary: metrics decide nothing
+            done.append((0, str(err) or type(err).__name__))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return done[0] if done else (0, f"no answer within {limit_s:g} s")
 
 
 def _post(url: str, group: str, body: bytes) -> int:

@@ -54,10 +54,13 @@ def write(folder: Path, report: RunReport, target: Target) -> Path:
     """Write the file so that no reader ever sees half of it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    partial = folder / f".{FILE}.partial"
-    partial.write_text(encode(report, target), encoding="utf-8")
-    # The next step may run as another user, and may replace the file (Stash: mode 0777).
-    partial.chmod(0o666)
+    partial = folder / f".{FILE}.{os.urandom(8).hex()}"
+    # Any container of the Job can write there: a link must not be followed.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(partial, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(encode(report, target))
+        # The next step may run as another user, and may replace the file (Stash: mode 0777).
+        os.fchmod(file.fileno(), 0o666)
     return partial.replace(path)
 
 
@@ -163,7 +166,8 @@ def _stat(host: HostReport) -> dict[str, Any]:
         "phase": "Succeeded" if host.succeeded else "Failed",
         "duration": f"{host.duration_s:.9f}".rstrip("0").rstrip(".") + "s",
     }
-    if host.error:
+    # Stash knows no success with an error; an accepted incomplete backup keeps it under our key.
+    if host.error and not host.succeeded:
         entry["error"] = host.error
     if host.snapshots:
         entry["snapshots"] = [_snapshot_stat(item) for item in host.snapshots]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 MASK = "***"
 SHORTEST = 4
-"""Shorter values would mask ordinary words."""
+"""Shorter values are masked as whole words only: they turn up in ordinary ones."""
 _SHORTEST_LINE = 8
 _PUBLIC = {"CA_CERT_DATA"}
 _URL_USER = re.compile(r"(\w://)[^/\s@]+@")
@@ -22,7 +22,7 @@ class Redactor:
             form for key, value in secret.items() if key not in _PUBLIC for form in _forms(value)
         }
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._pattern = re.compile("|".join(map(_expression, longest_first))) if forms else None
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets and without user names in URLs."""
@@ -31,12 +31,19 @@ class Redactor:
         return _URL_USER.sub(rf"\g<1>{MASK}@", text)
 
 
+def _expression(form: str) -> str:
+    exact = re.escape(form)
+    return exact if len(form) >= SHORTEST else rf"(?<!\w){exact}(?!\w)"
+
+
 def _forms(value: bytes) -> Iterator[str]:
     parts = {value, value.strip()}
     parts |= {line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE}
     for part in parts:
         text = part.decode("utf-8", "replace")
         if len(text.strip()) < SHORTEST:
+            if text.strip():
+                yield text.strip()
             continue
         yield text
         yield json.dumps(text)[1:-1]

@@ -1,5 +1,6 @@
 """The run's report: gathers, redacts, writes it where the kubelet reads it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,15 +29,30 @@ def redacted(report: RunReport, redact: Redactor) -> RunReport:
     )
 
 
-def write(report: RunReport, path: Path, limit_bytes: int, log: Log) -> None:
-    """Write the termination message and tell the log how the run ended.
+def write(report: RunReport, path: Path, limit_bytes: int, log: Log) -> RunReport:
+    """Write the termination message, also over an earlier one, and return what it says.
+
+    One write and no truncation: whoever reads it meanwhile, or after a kill, finds a whole report.
+    JSON ignores the spaces that cover the rest of a longer one.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: not even the fixed core fits.
     """
     clean = redacted(report, log.redact)
-    path.write_text(clean.encode(limit_bytes), encoding="utf-8")
+    content = clean.encode(limit_bytes).encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        whole = content.ljust(os.fstat(descriptor).st_size)
+        if os.pwrite(descriptor, whole, 0) != len(whole):
+            raise OSError(f"{path} took only a part of the report")
+    finally:
+        os.close(descriptor)
+    return clean
+
+
+def tell(clean: RunReport, log: Log) -> None:
+    """Tell the log how the run ended."""
     for item in clean.hosts:
         tell = log.info if item.succeeded else log.error
         tell(

@@ -18,19 +18,29 @@ from runner.restic.environment import CA_FILE, environment
 from runner.restic.exits import Exit
 from runner.restic.messages import Message
 from runner.restic.outcome import Collector, Outcome
-from runner.restic.process import Interruption
+from runner.restic.process import Interruption, Stop
 from runner.settings import IONICE, Settings, is_program
 
 CACHE = "restic-cache"
-TMP = "restic-tmp"
 PATIENCE_S = 90.0
 """How long the backend may only answer with errors before anything was read from it."""
 LASTING_S = 20.0
 """The same for errors that no waiting mends."""
 SILENCE_S = 95.0
 """The same without any answer: opening reads a few small files, whatever the repository's size."""
+UNLOCK_S = 20.0
+"""What is left of the pod's 120 s (D9) after restic had its time to end by itself."""
 _ASK_AGAIN_S = 1.0
 _ID = re.compile(r"[0-9a-f]{64}")
+
+
+class RepositoryMissing(RunError):
+    """restic's exit code 10."""
+
+    def __init__(self, outcome: Outcome, job: JobInput) -> None:
+        failure = failure_of(outcome, job, "cat config")
+        super().__init__(failure.reason, failure.text)
+        self.outcome = outcome
 
 
 def _ignore(message: Message) -> None:
@@ -52,7 +62,7 @@ class Repository:
         self.log = log
         self.initialised = False
         self._interruption = interruption
-        self._tmp = settings.scratch_dir / TMP
+        self._tmp = settings.scratch_dir / f"restic-{os.urandom(8).hex()}"
         self._cache = settings.scratch_dir / CACHE
         self._id = ""
         self._opened = False
@@ -68,11 +78,12 @@ class Repository:
         except ValueError as err:
             raise RunError(Reason.SECRET_INVALID, f"{secret_name(job.repository)}: {err}") from err
         self._environment = made.variables
-        for folder in (self._tmp, self._cache):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._prefix = _prefix(job, settings, log)
+        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Every container of the Job can write beside it: a new folder, which only we can read.
+        self._tmp.mkdir(mode=0o700)
         for name, content in made.files.items():
             _write_private(self._tmp / name, content)
-        self._prefix = _prefix(job, settings, log)
         self._connection = command.Connection(
             cache_dir=str(self._cache) if job.cache else "",
             ca_file=str(self._tmp / CA_FILE) if CA_FILE in made.files else "",
@@ -80,6 +91,13 @@ class Repository:
             provider=job.repository.provider,
             max_connections=job.repository.max_connections,
         )
+
+    def close(self) -> None:
+        """Remove the credentials and restic's temporary files."""
+        for folder, _, names in os.walk(self._tmp, topdown=False):
+            for name in names:
+                (Path(folder) / name).unlink(missing_ok=True)
+            Path(folder).rmdir()
 
     def run(
         self,
@@ -89,17 +107,31 @@ class Repository:
         keep_document: bool = False,
     ) -> Outcome:
         """Run one command to its end."""
+        return self._run(
+            arguments,
+            Collector(on_message, redact=self.log.redact, keep_document=keep_document),
+            self._interruption,
+            self._deadline_s,
+        )
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        collector: Collector,
+        interruption: Interruption,
+        deadline_s: float,
+    ) -> Outcome:
         verb, *rest = arguments
-        collector = Collector(on_message, keep_document=keep_document)
         started = monotonic()
         ending = process.run(
             (*self._prefix, verb, *self._connection.flags(), *rest),
             self._environment,
             on_stdout=collector.stdout,
             on_stderr=collector.stderr,
-            interruption=self._interruption,
-            deadline_s=self._deadline_s,
+            interruption=interruption,
+            deadline_s=deadline_s,
             patience=lambda elapsed_s: self._patience(collector, elapsed_s),
+            grace_s=process.GRACE_S,
         )
         outcome = collector.outcome(ending)
         if outcome.succeeded:
@@ -115,11 +147,13 @@ class Repository:
         return outcome
 
     def _release_lock(self) -> None:
-        """Remove the lock of a restic that was killed, most often for want of memory.
+        """Remove the lock of a restic that was killed: for want of memory, or because it hung.
 
         Its process is gone and was on this host: that is what plain `unlock` takes for stale (D8).
+        Also after our own end was asked for, which must not keep this command from starting.
         """
-        outcome = self.run(command.unlock())
+        collector = Collector(_ignore, redact=self.log.redact, keep_document=False)
+        outcome = self._run(command.unlock(), collector, Interruption(), monotonic() + UNLOCK_S)
         if not outcome.succeeded:
             self.log.warning("lock_left", error=outcome.last_words())
 
@@ -133,14 +167,28 @@ class Repository:
         """
         if self.job.cache:
             return
+        try:
+            self.confirm()
+        except RepositoryMissing as missing:
+            self.initialise(missing.outcome)
+
+    def confirm(self) -> str:
+        """Read the id from the repository itself, and return it.
+
+        Raises:
+            RepositoryMissing: there is none.
+            RunError: the repository cannot be opened, or is another one than recorded (D2).
+        """
         outcome = self.run(command.cat_config(), keep_document=True)
-        if outcome.exit is Exit.NO_REPOSITORY:
-            self.initialise(outcome)
-        elif outcome.succeeded:
-            self._id = _id_of(outcome.document)
-        else:
+        if outcome.exit is Exit.NO_REPOSITORY and outcome.stop is Stop.NO:
+            raise RepositoryMissing(outcome, self.job)
+        if not outcome.succeeded:
             raise failure_of(outcome, self.job, "cat config")
-        self.identify()
+        self._id = _id_of(outcome.document)
+        if not self._id:
+            name = repository_name(self.job.repository)
+            raise RunError(Reason.RESTIC_FAILED, f"{name}: restic cat config printed no id")
+        return self.known_id()
 
     def initialise(self, missing: Outcome) -> None:
         """Make the repository after exit 10, if it was never used (D2).
@@ -163,9 +211,18 @@ class Repository:
         self.log.info("repository_initialised", id=self._id)
 
     def identify(self) -> str:
-        """Return the repository's id, "" where it is not known yet.
+        """Return the id of the repository that a command of this run has opened.
 
-        restic names its cache folder after it, so that the id costs no command.
+        restic names its cache folder after it, so that this costs no command. Where no folder or
+        more than one is found, the repository is asked: an unknown id is never taken for right.
+
+        Raises:
+            RunError: it cannot be learned, or another id was recorded (D2).
+        """
+        return self.known_id() or self.confirm()
+
+    def known_id(self) -> str:
+        """Return what `identify` would, "" where it would have to ask the repository.
 
         Raises:
             RunError: another id was recorded (D2).
@@ -220,7 +277,7 @@ def _id_of(document: bytes) -> str:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
 

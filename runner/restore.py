@@ -1,5 +1,6 @@
 """The restore of one host: below the target's mount only; overwrites, never deletes (D4)."""
 
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -7,6 +8,7 @@ from controller.api.job_input import JobInput, RestoreInput
 from controller.api.report import HostReport, Reason, SnapshotReport
 from runner.backup import flags_of
 from runner.failure import RunError, failure_of, repository_name
+from runner.link import LinkFinder
 from runner.progress import Progress
 from runner.repository import Repository
 from runner.restic import command
@@ -17,6 +19,7 @@ from runner.restic.process import Stop
 from runner.selection import LATEST, by_id, check_id, check_inside, newest
 
 UNWRITTEN = 20
+_INCLUDES = ("--include=", "--iinclude=")
 
 
 class Restore:
@@ -100,16 +103,21 @@ class Restore:
     def _restore(self, snapshot: Snapshot, flags: tuple[str, ...]) -> None:
         started = monotonic()
         log = self._repository.log
-        outcome = self._repository.run(
-            command.restore(
-                snapshot.id,
-                target=str(self._root),
-                include=self._plan.include,
-                exclude=self._plan.exclude,
-                user_flags=flags,
-            ),
-            on_message=Progress(log, "restore"),
+        arguments = partial(
+            command.restore,
+            snapshot.id,
+            target=str(self._root),
+            include=self._plan.include,
+            exclude=self._plan.exclude,
+            user_flags=flags,
         )
+        if self._plan.include or any(flag.startswith(_INCLUDES) for flag in flags):
+            # Folders that are not selected themselves are passed through, also where the volume
+            # has a link in their place. Without include restic replaces such links.
+            links = LinkFinder(self._root)
+            self._check(snapshot, self._repository.run(arguments(rehearsal=True), on_message=links))
+            links.check(snapshot.id)
+        outcome = self._repository.run(arguments(), on_message=Progress(log, "restore"))
         self._check(snapshot, outcome)
         assert outcome.summary is not None  # noqa: S101 - _check raised else
         summary = outcome.summary

@@ -7,36 +7,52 @@ from controller.api.report import StepReport, StepState
 from runner.failure import failure_of
 from runner.repository import Repository
 from runner.restic import command
+from runner.restic.exits import Exit
 from runner.restic.process import Stop
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationResult:
-    """None where nothing was learned. `size_bytes` is what the backend stores."""
+class Check:
+    """`integrity` is None where nothing was learned.
+
+    `doubtful`: damaged, or the check broke off by itself. Nothing may be removed then.
+    """
 
     step: StepReport
     integrity: bool | None = None
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """None where nothing was learned. `size_bytes` is what the backend stores."""
+
+    error: str = ""
     size_bytes: int | None = None
     snapshot_count: int | None = None
 
 
-def verify(repository: Repository) -> VerificationResult:
-    """Check the structure, then measure. A repository with errors is a result, not a failure."""
-    checked = repository.run(command.check())
-    if checked.summary is None or checked.stop is not Stop.NO:
-        why = failure_of(checked, repository.job, "check")
-        return VerificationResult(StepReport(StepState.FAILED, f"{why.reason}: {why.text}"))
-    integrity = checked.succeeded and checked.summary.errors == 0
-    damage = "" if integrity else f"restic check found errors: {checked.last_words()}"
-    measured = repository.run(command.stats(), keep_document=True)
-    if not measured.succeeded:
-        why = failure_of(measured, repository.job, "stats")
-        text = "; ".join(filter(None, (damage, f"{why.reason}: {why.text}")))
-        return VerificationResult(StepReport(StepState.FAILED, text), integrity=integrity)
-    size_bytes, count = _numbers(measured.document)
-    return VerificationResult(
-        StepReport(StepState.DONE, damage), integrity, size_bytes=size_bytes, snapshot_count=count
-    )
+def check(repository: Repository) -> Check:
+    """Check the structure. A repository with errors is a result, not a failure."""
+    outcome = repository.run(command.check())
+    if outcome.summary is None or outcome.stop is not Stop.NO:
+        why = failure_of(outcome, repository.job, "check")
+        broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
+        step = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
+        return Check(step, doubtful=broke_off)
+    integrity = outcome.succeeded and outcome.summary.errors == 0
+    damage = "" if integrity else f"restic check found errors: {outcome.last_words()}"
+    return Check(StepReport(StepState.DONE, damage), integrity, doubtful=not integrity)
+
+
+def measure(repository: Repository) -> Measure:
+    """Measure what the repository occupies."""
+    outcome = repository.run(command.stats(), keep_document=True)
+    if not outcome.succeeded:
+        why = failure_of(outcome, repository.job, "stats")
+        return Measure(f"{why.reason}: {why.text}")
+    size_bytes, count = _numbers(outcome.document)
+    return Measure(size_bytes=size_bytes, snapshot_count=count)
 
 
 def _numbers(document: bytes) -> tuple[int | None, int | None]:

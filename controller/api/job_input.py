@@ -102,6 +102,14 @@ class BackupInput:
     configuration is the only one with its host and paths in the Repository, so that snapshots
     without our tags (made by Stash) belong to it. `verify` asks for an integrity check and the
     size. Retention and verification are None/False when a later step owns them (D16).
+
+    `careful` asks for retention in two steps (choose, then remove by id) that can never remove this
+    run's snapshots nor the last complete one: for a Repository that `snapshots_ahead` of a report
+    tells of. Runs that verify do so anyway.
+    `known_incomplete` are snapshot ids from the last report's `untagged_incomplete`: they count as
+    incomplete, and the run tries to tag them.
+    `mount_path` is where the volume is mounted; no component of a path below it may be a symbolic
+    link. Empty: no component at all.
     """
 
     paths: tuple[str, ...]
@@ -113,6 +121,9 @@ class BackupInput:
     claim_untagged: bool = False
     verify: bool = False
     accept_incomplete: bool = False
+    careful: bool = False
+    known_incomplete: tuple[str, ...] = ()
+    mount_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

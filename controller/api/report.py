@@ -9,6 +9,7 @@ report that is never written is worse than a short one: the session would fail a
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum, StrEnum
@@ -44,12 +45,15 @@ class Reason(StrEnum):
     BACKEND_UNREACHABLE = "BackendUnreachable"
     BACKEND_DENIED = "BackendDenied"
     SOURCE_MISSING = "SourceMissing"
+    SOURCE_UNREADABLE = "SourceUnreadable"
     BACKUP_INCOMPLETE = "BackupIncomplete"
     NO_SUMMARY = "NoSummary"
     FLAG_REFUSED = "FlagRefused"
     SNAPSHOT_NOT_FOUND = "SnapshotNotFound"
     SNAPSHOT_AMBIGUOUS = "SnapshotAmbiguous"
     SNAPSHOT_OUTSIDE_MOUNT = "SnapshotOutsideMount"
+    SNAPSHOT_REMOVED = "SnapshotRemoved"
+    LINK_IN_THE_WAY = "LinkInTheWay"
     RESTORE_INCOMPLETE = "RestoreIncomplete"
     NOTHING_TO_RESTORE = "NothingToRestore"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -120,7 +124,17 @@ class StepReport:
 class RepositoryReport:
     """What was learned about the repository; None where nothing was learned.
 
-    `snapshots_kept` counts the snapshots of this configuration, `snapshot_count` all of them.
+    `id` is empty or has 64 hex digits. `snapshots_kept` counts the snapshots of this configuration,
+    `snapshot_count` all of them.
+
+    `snapshots_ahead` tells whether this configuration has a snapshot whose time is later than this
+    run's own: made by a node whose clock was ahead, it counts as the newest for every keep rule.
+    While it is True the next `BackupInput` should be `careful`.
+
+    `untagged_incomplete` are the ids (64 hex digits) of all incomplete snapshots that are known to
+    lack their tag, from this run and from `BackupInput.known_incomplete`: the whole list each time,
+    also from runs that failed. It is to be recorded and handed to the next run as
+    `known_incomplete`; an empty one clears the record. A run without a report changes nothing.
     """
 
     id: str = ""
@@ -130,6 +144,8 @@ class RepositoryReport:
     snapshot_count: int | None = None
     snapshots_kept: int | None = None
     snapshots_removed: int | None = None
+    snapshots_ahead: bool | None = None
+    untagged_incomplete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +374,13 @@ def _text(value: Any) -> str:
     return value[:MAX_TEXT]
 
 
+def _id(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise TypeError("an id of 64 hex digits is wanted")
+    return text
+
+
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise TypeError("a whole number is wanted")
@@ -406,15 +429,19 @@ def _repository(raw: Mapping[str, Any]) -> RepositoryReport:
     def count(key: str) -> int | None:
         return None if raw.get(key) is None else _whole(raw[key])
 
-    integrity = raw.get("integrity")
+    def flag(key: str) -> bool | None:
+        return None if raw.get(key) is None else _flag(raw[key])
+
     return RepositoryReport(
-        id=_text(raw.get("id", "")),
+        id=_id(raw["id"]) if raw.get("id") else "",
         initialised=_flag(raw.get("initialised", False)),
-        integrity=None if integrity is None else _flag(integrity),
+        integrity=flag("integrity"),
         size_bytes=count("size_bytes"),
         snapshot_count=count("snapshot_count"),
         snapshots_kept=count("snapshots_kept"),
         snapshots_removed=count("snapshots_removed"),
+        snapshots_ahead=flag("snapshots_ahead"),
+        untagged_incomplete=tuple(_id(item) for item in _list(raw, "untagged_incomplete")),
     )
 
 

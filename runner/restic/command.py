@@ -46,16 +46,22 @@ class Connection:
 def backup(
     path: str,
     *,
+    time: str,
     host: str,
     tags: Sequence[str],
     exclude: Sequence[str],
     user_flags: Sequence[str],
 ) -> tuple[str, ...]:
-    """One snapshot of one path; the parent is this configuration's own last one (D1)."""
+    """One snapshot of one path; the parent is this configuration's own last one (D1).
+
+    `time` (`2006-01-02 15:04:05`, UTC as restic's TZ) is of the API server's clock: nodes' clocks
+    differ, and retention trusts the order of times.
+    """
     lost_and_found = _literal(f"{path.rstrip('/')}/{LOST_AND_FOUND}")
     return (
         "backup",
         "--json",
+        f"--time={time}",
         f"--host={host}",
         "--group-by=host,paths,tags",
         *(f"--tag={tag}" for tag in tags),
@@ -77,9 +83,15 @@ def cat_config() -> tuple[str, ...]:
     return ("cat", "config", "--json", "--no-lock")
 
 
-def tag_incomplete(snapshot_id: str) -> tuple[str, ...]:
-    """Mark a snapshot as incomplete; it gets another id."""
-    return ("tag", "--json", f"--add={INCOMPLETE_TAG}", "--", snapshot_id)
+def tag_incomplete(ids: Sequence[str]) -> tuple[str, ...]:
+    """Mark snapshots as incomplete; they get other ids. Unknown ids are ignored by restic.
+
+    Raises:
+        ValueError: there are none, or one is no id: restic would tag all snapshots.
+    """
+    if not ids or not all(ids):
+        raise ValueError("tag needs the ids of snapshots")
+    return ("tag", "--json", f"--add={INCOMPLETE_TAG}", "--", *ids)
 
 
 def forget(
@@ -142,11 +154,16 @@ def restore(
     include: Sequence[str],
     exclude: Sequence[str],
     user_flags: Sequence[str],
+    rehearsal: bool = False,
 ) -> tuple[str, ...]:
-    """Write a snapshot below the target; existing files are overwritten, none is deleted (D4)."""
+    """Write a snapshot below the target; existing files are overwritten, none is deleted (D4).
+
+    A rehearsal writes nothing and prints each item that would be written.
+    """
     return (
         "restore",
         "--json",
+        *(("--dry-run", "--verbose=2") if rehearsal else ()),
         f"--target={target}",
         "--sparse",
         *(f"--include={pattern}" for pattern in include),
@@ -195,7 +212,7 @@ def _keep(rules: Retention) -> tuple[str, ...]:
     # Every numeric rule keeps the newest snapshot. Tags alone might remove the one just made.
     if not flags:
         flags.append("--keep-last=1")
-    return (*flags, *(f"--keep-tag={tag}" for tag in rules.keep_tags if tag))
+    return (*flags, *(f"--keep-tag={tag}" for tag in rules.keep_tags if tag.strip(" ,")))
 
 
 def _literal(path: str) -> str:

@@ -39,7 +39,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
 _REQUIRED: Mapping[str, tuple[str, ...]] = {"b2": ("B2_ACCOUNT_ID", "B2_ACCOUNT_KEY")}
 PASSED_ON = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "TZ",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "GOMAXPROCS", "GOMEMLIMIT", "GOGC",
     "RESTIC_COMPRESSION", "RESTIC_PACK_SIZE", "RESTIC_READ_CONCURRENCY", "RESTIC_KEY_HINT",
     # Workload identity: an admission webhook of the cloud puts these into the pod.
     "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_REGION", "AWS_DEFAULT_REGION",
@@ -83,6 +83,8 @@ def environment(
         "HOME": home_dir.encode(),
         "XDG_CACHE_HOME": home_dir.encode(),
         "TMPDIR": tmp_dir.encode(),
+        # `backup --time` is read in this zone.
+        "TZ": b"UTC",
         "RESTIC_REPOSITORY": repository.url.encode("utf-8", "surrogateescape"),
         "RESTIC_PROGRESS_FPS": PROGRESS_FPS.encode(),
         PASSWORD_KEY: _password(secret),

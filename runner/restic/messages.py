@@ -79,13 +79,20 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """One file or folder that a rehearsed restore would write, as an absolute path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Anything else: plain text, or JSON of an unknown type."""
 
     text: str
 
 
-Message = Status | Summary | ItemError | ExitError | Initialized | Changed | Text
+Message = Status | Summary | ItemError | ExitError | Initialized | Changed | Item | Text
 
 
 class LineSplitter:
@@ -145,6 +152,8 @@ def _message(raw: dict[str, Any]) -> Message | None:
         case "changed":
             old, new = raw.get("old_snapshot_id"), raw.get("new_snapshot_id")
             parsed = Changed(_text(old), _text(new))
+        case "verbose_status" if raw.get("item"):
+            parsed = Item(_text(raw.get("item")))
     return parsed
 
 

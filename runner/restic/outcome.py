@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.restic.exits import Exit
 from runner.restic.messages import (
+    LONGEST_LINE_BYTES,
     Changed,
     ExitError,
     Initialized,
@@ -22,6 +23,8 @@ from runner.restic.process import Ending, Stop
 TAIL_LINES = 25
 TAIL_CHARACTERS = 500
 ITEMS = 20
+_CUT_BYTES = LONGEST_LINE_BYTES // 2
+"""Of a line that was cut only this much is looked at: a secret may have been cut with it."""
 DOCUMENT_BYTES = 64 << 20
 """About 30,000 snapshots in the output of `forget`."""
 _RETRYING = re.compile(r"returned error, retrying after [^ ]+: (.*)", re.DOTALL)
@@ -45,7 +48,7 @@ class Outcome:
     tail: tuple[str, ...] = ()
     backend_error: str = ""
     initialized_id: str = ""
-    changed_id: str = ""
+    changed: tuple[Changed, ...] = ()
     document: bytes = b""
 
     @property
@@ -65,10 +68,20 @@ class Outcome:
 
 
 class Collector:
-    """Takes a command's output in chunks and keeps what `Outcome` shows."""
+    """Takes a command's output in chunks and keeps what `Outcome` shows.
 
-    def __init__(self, on_message: Callable[[Message], None], *, keep_document: bool) -> None:
+    Texts are redacted before they are cut: half a secret would not be recognised any more.
+    """
+
+    def __init__(
+        self,
+        on_message: Callable[[Message], None],
+        *,
+        redact: Callable[[str], str],
+        keep_document: bool,
+    ) -> None:
         self._on_message = on_message
+        self._redact = redact
         self._keep_document = keep_document
         self._stdout = LineSplitter()
         self._stderr = LineSplitter()
@@ -80,7 +93,7 @@ class Collector:
         self._summary: Summary | None = None
         self._error = ""
         self._initialized = ""
-        self._changed = ""
+        self._changed: list[Changed] = []
         self.backend_error = ""
         self.spoke = False
         """Something came on stdout: the repository is open."""
@@ -120,12 +133,12 @@ class Collector:
             tail=tuple(self._tail),
             backend_error=self.backend_error,
             initialized_id=self._initialized,
-            changed_id=self._changed,
+            changed=tuple(self._changed),
             document=bytes(self._document),
         )
 
     def _take(self, line: bytes) -> None:
-        message = parse_line(line)
+        message = parse_line(line if len(line) < LONGEST_LINE_BYTES else line[:_CUT_BYTES])
         match message:
             case Summary():
                 self._summary = message
@@ -136,10 +149,11 @@ class Collector:
             case Initialized():
                 self._initialized = message.id
             case Changed():
-                self._changed = message.new_id
+                self._changed.append(message)
             case Text() if message.text.strip():
-                self._tail.append(message.text[:TAIL_CHARACTERS])
-                if retried := _RETRYING.search(message.text):
+                text = self._redact(message.text)
+                self._tail.append(text[:TAIL_CHARACTERS])
+                if retried := _RETRYING.search(text):
                     self.backend_error = retried[1][:TAIL_CHARACTERS]
         self._on_message(message)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +20,13 @@ from controller.api.job_input import (
     Target,
 )
 from controller.api.report import RunReport, parse_report
+from runner.log import rfc3339
 from tests.support.apiserver import bin_folder
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = b"correct horse"
+CREATED = "2023-11-14T22:13:20Z"
+"""Stands for a moment of its own for each run, so that snapshots are ordered as they were made."""
 
 
 def restic_program() -> Path:
@@ -59,6 +63,7 @@ class Place:
     secret: dict[str, bytes] = field(default_factory=lambda: {"RESTIC_PASSWORD": PASSWORD})
     program: Path = field(default_factory=restic_program)
     environment: dict[str, str] = field(default_factory=dict)
+    runs: int = 0
 
     @property
     def source(self) -> Path:
@@ -99,7 +104,7 @@ class Place:
             session_kind="BackupSession",
             session_namespace="demo",
             session_name="data-1700000000",
-            session_created="2023-11-14T22:13:20Z",
+            session_created=CREATED,
             invoker=Invoker("BackupConfiguration", "demo", "data"),
             target=Target("v1", "PersistentVolumeClaim", "demo", "data"),
             host="host-0",
@@ -146,6 +151,9 @@ class Place:
         for key, value in self.secret.items():
             (secret / key).write_bytes(value)
         self.message.unlink(missing_ok=True)
+        self.runs += 1
+        if isinstance(job, JobInput) and job.session_created == CREATED:
+            job = replace(job, session_created=rfc3339(time.time() + self.runs))
         environment = {
             "PATH": os.environ["PATH"],
             "DREY_RESTIC": str(self.program),

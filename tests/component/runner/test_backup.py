@@ -180,7 +180,11 @@ def test_noisy_restic_does_not_block(place: Place) -> None:
     """10 MB on both pipes are drained, and the summary behind them is found."""
     summary = '{"message_type":"summary","snapshot_id":"' + "ab" * 32 + '"}'
     noise = "head -c 10000000 /dev/zero | tr '\\\\0' 'x'"
-    place.shim(f"{noise} & {noise} >&2; wait; echo; echo '{summary}'")
+    config = '{"id":"' + "cd" * 32 + '"}'
+    place.shim(
+        f"[ \"$1\" = cat ] && echo '{config}' && exit\n"
+        f"{noise} & {noise} >&2; wait; echo; echo '{summary}'"
+    )
     run = place.run("backup", job=place.job())
     assert run.code == 0, run.text
     assert run.host.snapshots[0].id == "ab" * 32

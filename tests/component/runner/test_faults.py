@@ -262,6 +262,6 @@ def test_password_is_in_no_argv(place: Place) -> None:
     assert PASSWORD.decode() not in Path(f"{seen}.argv").read_text()
     names = {line.partition("=")[0] for line in Path(f"{seen}.env").read_text().splitlines()}
     assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {
-        "HOME", "TMPDIR", "XDG_CACHE_HOME", "RESTIC_REPOSITORY", "RESTIC_PASSWORD",
+        "HOME", "TMPDIR", "TZ", "XDG_CACHE_HOME", "RESTIC_REPOSITORY", "RESTIC_PASSWORD",
         "RESTIC_PROGRESS_FPS",
     }  # fmt: skip

@@ -33,7 +33,7 @@ def test_backup_then_update_status(place: Place) -> None:
         assert (first.code, first.report) == (0, None)
     assert first.verbs() == ["backup"]
     run = place.run("update-status", "--output-dir", folder, job=keeping(place.job()))
-    assert (run.code, run.verbs()) == (0, ["forget", "check", "stats"])
+    assert (run.code, run.verbs()) == (0, ["cat", "check", "forget", "forget", "stats"])
     assert run.report is not None
     assert run.report.repository.snapshots_removed == 1
     assert run.report.repository.integrity is True

@@ -25,10 +25,11 @@ from controller.api.report import (
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 COUNTS = st.integers(min_value=0, max_value=2**62)
+IDS = st.text("0123456789abcdef", min_size=64, max_size=64)
 SECONDS = st.floats(min_value=0, max_value=1e9)
 SNAPSHOTS = st.builds(
     SnapshotReport,
-    id=st.text("0123456789abcdef", min_size=64, max_size=64),
+    id=IDS,
     path=TEXTS,
     total_bytes=COUNTS,
     uploaded_bytes=COUNTS,
@@ -54,13 +55,15 @@ REPORTS = st.builds(
     hosts=st.lists(HOSTS, max_size=3).map(tuple),
     repository=st.builds(
         RepositoryReport,
-        id=TEXTS,
+        id=st.just("") | IDS,
         initialised=st.booleans(),
         integrity=st.none() | st.booleans(),
         size_bytes=st.none() | COUNTS,
         snapshot_count=st.none() | COUNTS,
         snapshots_kept=st.none() | COUNTS,
         snapshots_removed=st.none() | COUNTS,
+        snapshots_ahead=st.none() | st.booleans(),
+        untagged_incomplete=st.lists(IDS, max_size=3).map(tuple),
     ),
     retention=STEPS,
     verification=STEPS,
@@ -251,6 +254,10 @@ def test_one_field_of_another_type(report: RunReport, data: st.DataObject) -> No
         '{"schema": 1, "hosts": [{"hostname": "a", "succeeded": true, "duration_s": Infinity}]}',
         '{"schema": 1, "hosts": [{"hostname": "a", "succeeded": true, "duration_s": NaN}]}',
         '{"schema": 1, "repository": {"size_bytes": -1}}',
+        '{"schema": 1, "repository": {"id": "../../etc"}}',
+        '{"schema": 1, "repository": {"id": "ABCD"}}',
+        '{"schema": 1, "repository": {"untagged_incomplete": ["deadbeef"]}}',
+        '{"schema": 1, "repository": {"snapshots_ahead": "yes"}}',
         '{"schema": 1, "repository": {"size_bytes": 1' + "0" * 30 + "}}",
         '{"schema": 1, "retention": {"state": "Perhaps"}}',
         '{"schema": 2, "hosts": []}',

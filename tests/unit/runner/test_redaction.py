@@ -40,6 +40,7 @@ def test_user_names_in_urls() -> None:
     assert Redactor({})("rest:https://me:pw@host/x") == "rest:https://***@host/x"
 
 
-def test_short_values_are_left() -> None:
-    """A value of three characters would mask ordinary words."""
-    assert Redactor({"KEY": b"not"})("not found") == "not found"
+def test_short_values_are_masked_as_words() -> None:
+    """A value of three characters is masked where it stands alone, not inside of other words."""
+    redact = Redactor({"KEY": b"not\n", "BLANK": b" "})
+    assert redact('nothing was "not" found, not=a knot') == 'nothing was "***" found, ***=a knot'

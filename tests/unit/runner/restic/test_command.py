@@ -9,7 +9,7 @@ from runner.restic.command import Connection
 
 def test_paths_come_after_the_end_of_flags() -> None:
     """A path or an id that begins with a dash is never taken for a flag."""
-    backup = command.backup("--x", host="h", tags=("t",), exclude=("-e",), user_flags=())
+    backup = command.backup("--x", time="t", host="h", tags=("t",), exclude=("-e",), user_flags=())
     assert backup[-2:] == ("--", "--x")
     assert "--exclude=-e" in backup
     assert command.snapshots(("--help",))[-2:] == ("--", "--help")
@@ -17,13 +17,13 @@ def test_paths_come_after_the_end_of_flags() -> None:
 
 def test_root_level_lost_and_found_is_taken_literally() -> None:
     """Pattern characters in a path do not widen what is excluded (D3)."""
-    backup = command.backup("/a[b]*/", host="h", tags=(), exclude=(), user_flags=())
+    backup = command.backup("/a[b]*/", time="t", host="h", tags=(), exclude=(), user_flags=())
     assert "--exclude=/a\\[b]\\*/lost+found" in backup
 
 
 def test_forget_is_scoped() -> None:
     """Host, path and configuration bound every forget; the empty tag only when claimed (D1)."""
-    rules = Retention(keep_last=3, keep_daily=7, keep_tags=("gold", ""), prune=True)
+    rules = Retention(keep_last=3, keep_daily=7, keep_tags=("gold", "", " ", ","), prune=True)
     scope = {"host": "h", "path": "/p", "config_tag": "drey:config=a/b"}
     plain = command.forget(rules, **scope, claim_untagged=False, dry_run=False)
     assert plain == (
@@ -37,10 +37,12 @@ def test_forget_is_scoped() -> None:
 
 
 @pytest.mark.parametrize("ids", [(), ("",), ("ab", "")])
-def test_forget_by_id_needs_ids(ids: tuple[str, ...]) -> None:
-    """Without ids restic would apply a policy to the whole repository."""
+def test_forget_and_tag_by_id_need_ids(ids: tuple[str, ...]) -> None:
+    """Without ids restic would apply a policy to, or tag, the whole repository."""
     with pytest.raises(ValueError, match="ids"):
         command.forget_ids(ids, prune=False)
+    with pytest.raises(ValueError, match="ids"):
+        command.tag_incomplete(ids)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from controller.api.job_input import RepositoryInput
 from runner.restic.environment import Environment, environment
 
 ALWAYS = {
-    "HOME": b"/home", "XDG_CACHE_HOME": b"/home", "TMPDIR": b"/scratch",
+    "HOME": b"/home", "XDG_CACHE_HOME": b"/home", "TMPDIR": b"/scratch", "TZ": b"UTC",
     "RESTIC_REPOSITORY": b"url", "RESTIC_PROGRESS_FPS": b"0.1", "RESTIC_PASSWORD": b"pw\n",
 }  # fmt: skip
 
@@ -83,6 +83,7 @@ def test_files() -> None:
 def test_passed_on() -> None:
     """Cloud identity and proxies of the pod pass, anything else does not (D25)."""
     outer = {"AWS_ROLE_ARN": "arn", "HTTPS_PROXY": "p", "LD_PRELOAD": "x", "RESTIC_REPOSITORY": "y"}
+    outer["TZ"] = "Asia/Tokyo"
     made = build("local", {}, outer).variables
     assert made == ALWAYS | {"AWS_ROLE_ARN": b"arn", "HTTPS_PROXY": b"p"}
 
