@@ -24,7 +24,8 @@ def outdated(
     Of the ended ones the newest `limit` stay. The newest that did something (Succeeded or Failed)
     stays beyond that, so that a series of Skipped ones does not hide the last result; with a limit
     of 0 or less nothing stays but the session itself, which is still being reported on, and one
-    that is to be tried again: `retries` says that the configuration asks for that.
+    that is to be tried again: `retries` says that the configuration asks for that. After a success
+    nothing older is tried again.
     """
     ended = [(session, phase.value)] + [
         (sibling, str(status(sibling).get("phase"))) for sibling in siblings if is_final(sibling)
@@ -36,6 +37,7 @@ def outdated(
         is_result = candidate_phase in (Phase.SUCCEEDED, Phase.FAILED)
         keep = index < limit or candidate is session or (is_result and not kept_result)
         kept_result = kept_result or is_result
+        retries = retries and candidate_phase != Phase.SUCCEEDED
         keep = keep or (retries and _awaits_retry(candidate))
         if not keep and not is_deleting(candidate):
             gone.append(candidate)

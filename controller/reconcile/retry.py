@@ -3,11 +3,13 @@
 from datetime import datetime, timedelta
 
 from controller.api.conditions import Phase
-from controller.api.objects import dig, is_deleting, name_of, status
+from controller.api.objects import dig, is_deleting, meta, name_of, status
 from controller.api.resources import BACKUP_SESSION
 from controller.api.text import format_time, parse_go_duration_s, parse_time
+from controller.build.cronjob import STARTING_DEADLINE_S
 from controller.build.session import retry_session
 from controller.plan import CreateOnce, Plan, Ref, SetStatus
+from controller.reconcile.history import age_key
 from controller.reconcile.observed import SessionObserved
 
 
@@ -23,7 +25,7 @@ def plan(seen: SessionObserved, now: datetime) -> Plan:
         return Plan()
     if configuration is None or is_deleting(configuration) or spec is None:
         return Plan()
-    if spec.retry_config is None or seen.refusal is not None:
+    if spec.retry_config is None or seen.refusal is not None or _is_obsolete(seen, now):
         return Plan()
     ref = Ref.to(BACKUP_SESSION, session)
     if (due := old.get("nextRetry")) is None and spec.retry_config.delay:
@@ -38,3 +40,23 @@ def plan(seen: SessionObserved, now: datetime) -> Plan:
         writes=(CreateOnce(BACKUP_SESSION, following), SetStatus(ref, {**old, "retried": True})),
         facts={"step": "retried", "session": name_of(following)},
     )
+
+
+def _is_obsolete(seen: SessionObserved, now: datetime) -> bool:
+    """Tell whether a try would come too late to be of use.
+
+    After a later success, or as long after its time as a slot is given up: a controller that was
+    away, or a `retryConfig` that was added later, must not bring back what failed long ago.
+    """
+    mine, old = age_key(seen.session), status(seen.session)
+    if any(
+        status(other).get("phase") == Phase.SUCCEEDED and age_key(other) > mine
+        for other in seen.siblings
+    ):
+        return True
+    if due := old.get("nextRetry"):
+        since = parse_time(due)
+    else:
+        took_s = parse_go_duration_s(str(old.get("sessionDuration") or "")) or 0.0
+        since = parse_time(meta(seen.session)["creationTimestamp"]) + timedelta(seconds=took_s)
+    return (now - since).total_seconds() > STARTING_DEADLINE_S

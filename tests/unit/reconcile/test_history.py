@@ -63,9 +63,10 @@ def test_a_session_that_is_to_be_tried_again_stays() -> None:
         failed.append(session(name, age_s=9, status={"phase": "Failed", **more}))
         failed[-1]["spec"]["retryLeft"] = left
     this = session("this")
-    kept = [o for o in failed if o not in outdated(this, Phase.SUCCEEDED, failed, 1, retries=True)]
+    kept = [o for o in failed if o not in outdated(this, Phase.FAILED, failed, 1, retries=True)]
     assert [name_of(obj) for obj in kept] == ["waits", "ended-a-moment-ago"]
-    assert len(outdated(this, Phase.SUCCEEDED, failed, 1)) == 4, "nobody asks for retries"
+    assert len(outdated(this, Phase.FAILED, failed, 1)) == 4, "nobody asks for retries"
+    assert len(outdated(this, Phase.SUCCEEDED, failed, 1, retries=True)) == 4, "nothing to mend"
 
 
 @given(st.lists(st.sampled_from(PHASES), max_size=8), st.sampled_from(PHASES), st.integers(-1, 5))

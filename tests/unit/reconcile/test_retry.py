@@ -1,5 +1,6 @@
 """`retryConfig`: when a failed session is tried again."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,3 +97,41 @@ def test_a_delay_is_written_down_and_kept() -> None:
 def test_nothing_else_is_tried_again(seen: SessionObserved) -> None:
     """Only a failure, while tries are left and the configuration still wants them."""
     assert plan(seen, NOW).writes == ()
+
+
+@pytest.mark.parametrize("status", [{}, {"nextRetry": before(60)}])
+def test_what_succeeded_since_is_not_tried_again(status: Obj) -> None:
+    """An older success, or a later failure, does not count."""
+    seen = failed(**status)
+    for age_s, phase, tried in (
+        (-60, "Succeeded", False),
+        (60, "Succeeded", True),
+        (-60, "Failed", True),
+    ):
+        other = session("nightly-2", age_s=age_s, status={"phase": phase})
+        planned = plan(replace(seen, siblings=(other,)), NOW)
+        assert bool(planned.writes) is tried
+
+
+@pytest.mark.parametrize(
+    ("age_s", "status", "tried"),
+    [
+        (6 * 3600 - 1, {}, True),
+        (6 * 3600 + 1, {}, False),
+        (9 * 3600, {"sessionDuration": "4h0m0s"}, True),
+        (11 * 3600, {"sessionDuration": "4h0m0s"}, False),
+        (90_000, {"nextRetry": before(3600)}, True),
+        (90_000, {"nextRetry": before(7 * 3600)}, False),
+    ],
+)
+def test_an_old_failure_is_not_tried_again(age_s: float, status: Obj, *, tried: bool) -> None:
+    """Six hours late, as a slot is given up: the next one will do."""
+    seen = failed(**status)
+    seen = replace(
+        seen,
+        session={
+            **seen.session,
+            "metadata": {**seen.session["metadata"], "creationTimestamp": before(age_s)},
+        },
+    )
+    assert bool(plan(seen, NOW).writes) is tried
