@@ -27,7 +27,7 @@ from controller.build.container import (
     step_container,
 )
 from controller.build.input import environment_variable, job_input, report_bytes
-from controller.build.labels import child_labels, own_labels
+from controller.build.labels import REPOSITORY_NAME, REPOSITORY_UID, child_labels, own_labels
 from controller.build.order import JobOrder
 from controller.build.pod import job_policy, pod_security_context, pod_template
 from controller.build.rbac import job_rbac, job_service_account, needs_api_access
@@ -183,6 +183,10 @@ def _assemble(
         name,
         (order.session_resource, order.session),
         labels=child_labels(order.component, kind, order.invoker),
+        annotations={
+            REPOSITORY_NAME: name_of(order.repository),
+            REPOSITORY_UID: uid_of(order.repository),
+        },
         body={"spec": spec},
     )
 

@@ -5,6 +5,7 @@ request (D13).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import FINAL_PHASES, Type, status_of
@@ -131,15 +132,20 @@ class SessionObserver:
         spec = parsed if isinstance(parsed, BackupConfigurationSpec) else None
         references, executor, use = References(), Executor(), PvcUse()
         job_name = backup_job_name(key.name)
-        if spec is not None and not is_final(session):
-            if executor_recorded(session):
-                references = sight.cached_references(spec, key.namespace)
-            else:
-                references = sight.references(spec, key.namespace)
-                use = sight.use(references.pvc, always=False)
-                executor = sight.made(session, job_name)
+        repository: Obj | None = None
         if executor_recorded(session) and not is_final(session):
             executor = sight.executor(session, job_name)
+            if spec is not None:
+                references = sight.cached_references(spec, key.namespace)
+            if executor.job is not None:
+                repository = sight.repository_of(executor.job)
+                references = replace(references, repository=repository)
+        elif not is_final(session):
+            # Whatever became of its configuration: a crash may have left a Job.
+            executor = sight.made(session, job_name, live=spec is None)
+            if spec is not None:
+                references = sight.references(spec, key.namespace)
+                use = sight.use(references.pvc, always=False)
         siblings = self._siblings(session, invoker_key)
         begins = not is_final(session) and not executor_recorded(session)
         users = self._users_of_unused(references.repository) if begins else ()
@@ -160,6 +166,7 @@ class SessionObserver:
             neighbours=self._neighbours(configuration),
             movers=read_movers(sight.client, users),
             access=() if is_final(session) else sight.access(session, job_name),
+            repository=repository,
             use=use,
             refusal=refusal,
         )

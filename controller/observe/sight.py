@@ -14,6 +14,7 @@ from controller.api.names import backup_job_name, pod_hostname
 from controller.api.objects import (
     Key,
     Obj,
+    annotations_of,
     controller_uid,
     dig,
     key_of,
@@ -22,12 +23,13 @@ from controller.api.objects import (
     namespace_of,
     uid_of,
 )
-from controller.api.resources import ROLE, ROLE_BINDING
+from controller.api.resources import FUNCTION, REPOSITORY, ROLE, ROLE_BINDING, TASK, Resource
 from controller.api.restore import RestoreSessionSpec
 from controller.api.text import parse_time
 from controller.build.installation import Installation
+from controller.build.labels import REPOSITORY_NAME, REPOSITORY_UID
 from controller.kube.client import KubeClient, find
-from controller.observe.caches import BY_OWNER, Caches, newest, project_job, project_pod
+from controller.observe.caches import BY_OWNER, Caches, Lister, newest, project_job, project_pod
 from controller.observe.live import (
     read_job,
     read_pods,
@@ -57,8 +59,12 @@ class Sight:
     now: Callable[[], datetime]
 
     def references(self, spec: InvokerSpec, namespace: str) -> References:
-        """Return what an invoker names. At most two live reads: the Secret and the claim."""
-        cached = self.cached_references(spec, namespace)
+        """Return what an invoker names.
+
+        Two live reads, the Secret and the claim; and one for each of our own kinds that its cache
+        misses: caches of different kinds are not ordered, and the verdict may be final (D10).
+        """
+        cached = self._looked_for(spec, namespace, live=True)
         pvc = secret = None
         target = spec.target.ref if spec.target else None
         if target is not None and target.kind == "PersistentVolumeClaim":
@@ -69,17 +75,43 @@ class Sight:
 
     def cached_references(self, spec: InvokerSpec, namespace: str) -> References:
         """Return what the Job that removes a lock is built from, without a request (D13)."""
+        return self._looked_for(spec, namespace, live=False)
+
+    def _looked_for(self, spec: InvokerSpec, namespace: str, *, live: bool) -> References:
+        def look(lister: Lister, resource: Resource, key: Key) -> Obj | None:
+            found = lister.get(key)
+            if found is None and live and key.name:
+                return find(self.client, resource, key.namespace, key.name)
+            return found
+
+        caches = self.caches
         repository = Key(namespace, spec.repository.name if spec.repository else "")
-        task = self.caches.tasks.get(Key("", spec.task.name))
+        task = look(caches.tasks, TASK, Key("", spec.task.name))
         parsed = parse_spec(TaskSpec, task) if task is not None else None
         functions = {
             step.name: function
             for step in (parsed.steps if isinstance(parsed, TaskSpec) else ())
-            if (function := self.caches.functions.get(Key("", step.name))) is not None
+            if (function := look(caches.functions, FUNCTION, Key("", step.name))) is not None
         }
         return References(
-            repository=self.caches.repositories.get(repository), task=task, functions=functions
+            repository=look(caches.repositories, REPOSITORY, repository),
+            task=task,
+            functions=functions,
         )
+
+    def repository_of(self, job: Obj) -> Obj | None:
+        """Return the Repository that a Job was built for, None when it is gone or replaced.
+
+        The invoker may name another one by now, and a namesake may be of another backend.
+        """
+        annotations = annotations_of(job)
+        key = Key(namespace_of(job), annotations.get(REPOSITORY_NAME, ""))
+        if not key.name:
+            return None
+        found = self.caches.repositories.get(key)
+        if found is None:
+            found = find(self.client, REPOSITORY, key.namespace, key.name)
+        return found if found and uid_of(found) == annotations.get(REPOSITORY_UID) else None
 
     def executor(self, session: Obj, job_name: str) -> Executor:
         """Return the Job of a session and its newest pod; live where the caches may lag (D10)."""
@@ -136,9 +168,17 @@ class Sight:
             if obj is not None and controller_uid(obj) == uid_of(session)
         )
 
-    def made(self, session: Obj, job_name: str) -> Executor:
-        """Return the Job of a session whose status does not say yet that it was created."""
-        return Executor(self._cached_job(session, job_name))
+    def made(self, session: Obj, job_name: str, *, live: bool = False) -> Executor:
+        """Return the Job of a session whose status does not say yet that it was created.
+
+        `live` asks the API server when the cache has none: before a verdict that is final.
+        """
+        job = self._cached_job(session, job_name)
+        if job is None and live:
+            found = read_job(self.client, Key(namespace_of(session), job_name))
+            if found is not None and uid_of(session) in _owners(found):
+                job = project_job(found)
+        return Executor(job)
 
     def _cached_job(self, session: Obj, job_name: str) -> Obj | None:
         return newest(

@@ -97,7 +97,7 @@ def status_writes(session: Obj, new: Mapping[str, Any]) -> tuple[Write, ...]:
 def _repository_writes(
     seen: SessionObserved, report: RunReport | None, now: datetime
 ) -> tuple[Write, ...]:
-    repository = seen.references.repository
+    repository = seen.repository
     if report is None or repository is None or is_deleting(repository):
         return ()
     if seen.refusal is not None and _resource_of(seen.refusal.write) == REPOSITORY:

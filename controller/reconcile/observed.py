@@ -115,6 +115,9 @@ class SessionObserved:
     what lets a third party's step of this session read the storage Secret, as long as it exists.
     `movers` are the live pods of backups to the same repository URL, also of sessions that have
     ended or are gone; like `rivals` they are looked for only while it was never used.
+    `repository` is the one that the Job was built for, by name and uid; None without a Job, or
+    when it is gone: what the run learned is written there, and nowhere else. While there is a Job
+    it is that of `references` as well.
     """
 
     session: Obj
@@ -130,6 +133,7 @@ class SessionObserved:
     neighbours: tuple[Obj, ...] = ()
     started: frozenset[Uid] = frozenset()
     access: tuple[Ref, ...] = ()
+    repository: Obj | None = None
     use: PvcUse = PvcUse()
     refusal: Refusal | None = None
 

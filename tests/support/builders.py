@@ -24,6 +24,7 @@ from controller.api.restore import RestoreSessionSpec
 from controller.api.text import format_time
 from controller.build.catalog import catalogue
 from controller.build.installation import Installation
+from controller.build.labels import REPOSITORY_NAME, REPOSITORY_UID
 from controller.reconcile.observed import (
     PASSWORD_KEY,
     ConfigurationObserved,
@@ -216,15 +217,16 @@ def session_observed(raw: Obj | None = None, **fields: Any) -> SessionObserved:
     """Return the input of `backup_session.plan`; by default the session can start."""
     invoker = fields.pop("configuration", configuration())
     parsed = parse_spec(BackupConfigurationSpec, invoker) if invoker is not None else None
+    named = fields.pop("references", references())
     return SessionObserved(
         raw or session(),
         invoker,
         None if isinstance(parsed, tuple) else parsed,
-        fields.pop("references", references()),
+        named,
         fields.pop("executor", Executor()),
         INSTALLATION,
         fields.pop("limits", Limits()),
-        **fields,
+        **{"repository": named.repository, **fields},
     )
 
 
@@ -286,6 +288,7 @@ def job(of: Obj, *, age_s: float = 2, **status: Any) -> dict[str, Any]:
             "uid": f"uid-of-{name}",
             "creationTimestamp": before(age_s),
             "ownerReferences": [owner],
+            "annotations": {REPOSITORY_NAME: "repo", REPOSITORY_UID: "uid-of-repo"},
         },
         "status": status,
     }

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from controller.api.names import pod_hostname
 from controller.api.objects import Key, Obj, Uid, key_of, name_of
 from controller.api.resources import (
@@ -19,7 +21,7 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
-from controller.observe.routes import RESTORE_LANE, SESSION_LANE, Route
+from controller.observe.routes import CONFIGURATION_LANE, RESTORE_LANE, SESSION_LANE, Route
 from controller.plan import Ref
 from controller.reconcile.observed import Executor, SessionObserved
 from tests.support.builders import (
@@ -56,6 +58,8 @@ def world(*more: tuple[Resource, Obj], without: Resource | None = None) -> ToyCl
         (REPOSITORY, repository()),
         (BACKUP_CONFIGURATION, configuration()),
     ]
+    listed = {(kind, key_of(item)) for kind, item in more}
+    usual = [(kind, item) for kind, item in usual if (kind, key_of(item)) not in listed]
     usual += [
         (kind, {**item, "metadata": {**item["metadata"], "namespace": ""}})
         for kind in (FUNCTION, TASK)
@@ -242,6 +246,65 @@ def test_a_configuration_is_looked_for_live_before_it_is_missed() -> None:
     assert seen(cluster).configuration is None
     cluster.server.put_object(BACKUP_CONFIGURATION, configuration())
     assert seen(cluster).configuration is not None
+
+
+@pytest.mark.parametrize("kind", [REPOSITORY, TASK, FUNCTION], ids=str)
+def test_what_a_cache_misses_is_looked_for_live_before_it_is_missed(kind: Resource) -> None:
+    """A session fails for good by it, and the caches of different kinds are not ordered (D10)."""
+    complete = world()
+    cluster = world((BACKUP_SESSION, session()), without=kind)
+    for item in complete.server.all(kind):
+        cluster.server.put_object(kind, item)
+    found = seen(cluster).references
+    assert found.repository is not None
+    assert found.task is not None
+    assert found.functions.keys() == {"pvc-backup"}
+    lane = cluster.process.lanes[CONFIGURATION_LANE]
+    assert lane.observe(Key(NAMESPACE, "nightly"), None).references.repository is not None
+
+
+def test_the_repository_of_a_run_is_that_of_its_job() -> None:
+    """Whatever its configuration says by now: another one, nothing that can be parsed, or none."""
+    ours = [(BACKUP_SESSION, RUNNING), (JOB, job(RUNNING)), (REPOSITORY, repository("other"))]
+    for spec in (configuration_spec(repository={"name": "other"}), {"target": "text"}):
+        cluster = world(*ours, (BACKUP_CONFIGURATION, configuration(spec=spec)))
+        found = seen(cluster)
+        assert found.repository is not None
+        assert found.repository is found.references.repository
+        assert name_of(found.repository) == "repo"
+    gone = seen(world(*ours, without=BACKUP_CONFIGURATION)).repository
+    assert gone is not None
+    assert name_of(gone) == "repo"
+
+
+def test_a_namesake_of_the_repository_is_not_that_of_the_run() -> None:
+    """It may be of another backend; a cache that misses it is not believed."""
+    raw = repository()
+    namesake = {**raw, "metadata": {**raw["metadata"], "uid": "uid-of-a-namesake"}}
+    ours = [(BACKUP_SESSION, RUNNING), (JOB, job(RUNNING))]
+    cluster = world(*ours, (REPOSITORY, namesake), without=REPOSITORY)
+    assert (seen(cluster).repository, seen(cluster).references.repository) == (None, None)
+    cluster = world(*ours, without=REPOSITORY)
+    assert seen(cluster).repository is None
+    cluster.server.put_object(REPOSITORY, raw)
+    assert seen(cluster).repository is not None
+    foreign = job(RUNNING)
+    foreign["metadata"]["annotations"] = {}
+    assert seen(world((BACKUP_SESSION, RUNNING), (JOB, foreign))).repository is None
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("spec", [None, {"target": "text"}], ids=["deleted", "garbled"])
+def test_a_job_is_seen_whatever_became_of_its_configuration(
+    spec: Obj | None,
+    cached: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Else its session would be Skipped, and the Job run on."""
+    more = [(BACKUP_CONFIGURATION, configuration(spec=spec))] if spec else []
+    more += [(JOB, job(session()))] if cached else []
+    cluster = world((BACKUP_SESSION, session()), *more, without=BACKUP_CONFIGURATION)
+    cluster.server.put_object(JOB, job(session()))
+    assert seen(cluster).executor.job is not None
 
 
 def test_siblings_rivals_and_neighbours() -> None:

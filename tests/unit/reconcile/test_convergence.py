@@ -347,6 +347,73 @@ def test_an_older_session_does_not_pass_one_whose_job_a_crash_hid(
     check(cluster)
 
 
+def running_session(*, used: bool) -> ToyCluster:
+    """Return a cluster in which a backup runs."""
+    cluster = world(used=used)
+    new_session(cluster, 0)
+    for _ in range(3):
+        work_off(cluster, 0)
+        sync_jobs(cluster, 0)
+        start_pod(cluster, 0)
+    (pod,) = cluster.server.all(POD)
+    assert status(pod)["phase"] == "Running"
+    return cluster
+
+
+def test_a_repository_that_is_made_anew_learns_nothing_of_an_older_run() -> None:
+    """The id of the old backend on it would make each later backup fail, or worse."""
+    cluster = running_session(used=False)
+    (old,) = cluster.server.all(REPOSITORY)
+    cluster.server.remove(REPOSITORY, key_of(old))
+    anew = repository(used=False, status={}, metadata={"uid": "uid-of-a-namesake"})
+    cluster.server.put_object(REPOSITORY, anew)
+    assert cluster.settle(FINALES["well"](cluster))
+    check(cluster)
+    (found,) = cluster.server.all(REPOSITORY)
+    assert found["metadata"]["annotations"] == {}
+    assert "lastBackupTime" not in status(found)
+
+
+def test_a_run_is_recorded_where_it_went_whatever_its_configuration_says() -> None:
+    """Another Repository by now, or nothing that can be parsed."""
+    for spec in ({**configuration()["spec"], "repository": {"name": "new"}}, {"target": "text"}):
+        cluster = running_session(used=False)
+        cluster.server.put_object(REPOSITORY, repository("new", used=False, status={}))
+        touched = cluster.server.objects[BACKUP_CONFIGURATION, Key(NAMESPACE, "nightly")]
+        metadata = {**touched["metadata"], "generation": 2}
+        cluster.server.put_object(
+            BACKUP_CONFIGURATION, {**touched, "spec": spec, "metadata": metadata}
+        )
+        work_off(cluster, 0)
+        (pod,) = cluster.server.all(POD)
+        cluster.end_pod(pod, code=0, message=GOOD)
+        for _ in range(4):
+            work_off(cluster, 0)
+        (done,) = cluster.server.all(BACKUP_SESSION)
+        assert status(done)["phase"] == "Succeeded"
+        used = cluster.server.objects[REPOSITORY, Key(NAMESPACE, "repo")]
+        assert "drey.dev/repository-id" in used["metadata"]["annotations"]
+        assert "lastBackupTime" in status(used)
+        new = cluster.server.objects[REPOSITORY, Key(NAMESPACE, "new")]
+        assert new["metadata"]["annotations"] == {}
+        assert "lastBackupTime" not in status(new)
+
+
+def test_a_job_that_a_crash_hid_ends_with_its_configuration() -> None:
+    """The session is not Skipped while its Job runs on: both end."""
+    cluster = world(used=True)
+    new_session(cluster, 0)
+    catch_up(cluster, 0)
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, "nightly-3")), Fuse(1, after=True))
+    assert len(cluster.server.all(JOB)) == 1
+    cluster.server.remove(BACKUP_CONFIGURATION, Key(NAMESPACE, "nightly"))
+    for _ in range(4):
+        work_off(cluster, 0)
+    (done,) = cluster.server.all(BACKUP_SESSION)
+    assert status(done)["phase"] == "Failed"
+    assert cluster.server.all(JOB) == []
+
+
 def test_the_quiet_story_succeeds() -> None:
     """With nothing in the way one session of each kind succeeds, and first backups take turns."""
     cluster = tell([(new_session, 0), (new_session, 2), (new_restore, 0)], "well", used=False)
