@@ -1,11 +1,12 @@
 """The CronJob that creates a BackupSession at each slot of a configuration."""
 
+import hashlib
 import json
 from typing import Any
 
 from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
 from controller.api.names import trigger_name
-from controller.api.objects import Obj, name_of, namespace_of, uid_of
+from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
 from controller.api.resources import BACKUP_CONFIGURATION, CRON_JOB
 from controller.build.child import child
 from controller.build.container import (
@@ -27,6 +28,13 @@ JOB_NAME_ENVIRONMENT_VARIABLE = "JOB_NAME"
 STARTING_DEADLINE_S = 6 * 3600
 # A trigger takes a second. One that hangs, because its image cannot be pulled, gives way.
 ACTIVE_DEADLINE_S = 600
+_DIGESTED = (
+    "schedule",
+    "concurrencyPolicy",
+    "startingDeadlineSeconds",
+    "successfulJobsHistoryLimit",
+    "failedJobsHistoryLimit",
+)
 # The trigger needs no right on any file: what the user grants the backup is not handed on.
 _NOT_HANDED_ON = ("capabilities", "privileged", "allowPrivilegeEscalation", "procMount")
 
@@ -78,6 +86,34 @@ def trigger_cron_job(
             }
         },
     )
+
+
+def trigger_digest(cron_job: Obj) -> str:
+    """Return a hash of what decides when a trigger fires, as whom, and what it does.
+
+    Equal for a CronJob as we apply it and as the API server has it: of the fields that are taken
+    none is defaulted or rewritten. So it tells whether one was changed by hand. What somebody added
+    (`timeZone`) is not ours, and not in it.
+    """
+    spec = cron_job.get("spec") or {}
+    pod = dig(spec, "jobTemplate", "spec", "template", "spec")
+    taken = [
+        *(spec.get(field) for field in _DIGESTED),
+        bool(spec.get("suspend")),
+        dig(spec, "jobTemplate", "spec", "activeDeadlineSeconds"),
+        dig(pod, "serviceAccountName"),
+        [
+            [
+                container.get("name"),
+                container.get("image"),
+                list(container.get("command") or ()),
+                list(container.get("args") or ()),
+                [[v.get("name"), v.get("value") or ""] for v in container.get("env") or ()],
+            ]
+            for container in dig(pod, "containers") or ()
+        ],
+    ]
+    return hashlib.sha256(json.dumps(taken).encode()).hexdigest()[:16]
 
 
 def _container(

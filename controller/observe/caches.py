@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from controller.api.objects import Key, Obj, controller_uid, dig, key_of, namespace_of, status
+from controller.build.cronjob import trigger_digest
 
 BY_OWNER = "owner"
 BY_REPOSITORY = "repository"
@@ -28,7 +29,7 @@ class Lister(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """One lister per kind. Children of configurations are metadata only."""
+    """One lister per kind. Children of configurations are metadata only, CronJobs with a digest."""
 
     repositories: Lister
     configurations: Lister
@@ -119,6 +120,11 @@ def project_job(job: Obj) -> Obj:
 def project_child(obj: Obj) -> Obj:
     """Keep of a child its identity and its spec hash."""
     return {"metadata": _metadata(obj)}
+
+
+def project_cron_job(obj: Obj) -> Obj:
+    """Keep of a CronJob its identity, its spec hash, and a hash of what it does as it is now."""
+    return {"metadata": _metadata(obj), "spec": {"digest": trigger_digest(obj)}}
 
 
 def _metadata(obj: Obj) -> dict[str, Any]:

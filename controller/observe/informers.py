@@ -37,6 +37,7 @@ from controller.observe.caches import (
     by_repository,
     by_task,
     project_child,
+    project_cron_job,
     project_job,
     project_pod,
 )
@@ -111,7 +112,7 @@ def build_informers(make: InformerFactory) -> Informers:
             POD: make(
                 POD, label_selector=SELECTOR, projection=project_pod, indexes={BY_OWNER: by_owner}
             ),
-            CRON_JOB: child(CRON_JOB),
+            CRON_JOB: make(CRON_JOB, label_selector=SELECTOR, projection=project_cron_job),
             SERVICE_ACCOUNT: child(SERVICE_ACCOUNT),
             ROLE_BINDING: child(ROLE_BINDING),
         }

@@ -149,11 +149,17 @@ class Routes:
     def child(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
         """The configuration that owns a CronJob, ServiceAccount or RoleBinding.
 
-        The status of a CronJob changes at every slot: only a new hash or owner matters.
+        The status of a CronJob changes at every slot: only a new hash or owner matters, and what
+        it does, which somebody may have changed by hand.
         """
         if old is not None and new is not None:
             before, after = (
-                (annotations_of(side).get(SPEC_HASH), controller_uid(side), is_deleting(side))
+                (
+                    annotations_of(side).get(SPEC_HASH),
+                    dig(side, "spec", "digest"),
+                    controller_uid(side),
+                    is_deleting(side),
+                )
                 for side in (old, new)
             )
             if before == after:

@@ -22,6 +22,7 @@ from controller.api.objects import (
     Obj,
     annotations_of,
     controller_uid,
+    dig,
     finalizers_of,
     generation_of,
     is_deleting,
@@ -36,7 +37,7 @@ from controller.api.resources import (
     SERVICE_ACCOUNT,
     Resource,
 )
-from controller.build.cronjob import trigger_cron_job
+from controller.build.cronjob import trigger_cron_job, trigger_digest
 from controller.build.labels import SPEC_HASH
 from controller.build.rbac import trigger_rbac
 from controller.plan import Apply, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
@@ -184,6 +185,8 @@ def _is_current(seen: ConfigurationObserved, body: Obj) -> bool:
         child is not None
         and controller_uid(child) == uid_of(seen.configuration)
         and annotations_of(child).get(SPEC_HASH) == annotations_of(body).get(SPEC_HASH)
+        # The hash is that of our intent: it stays when somebody changes the object by hand.
+        and (body["kind"] != CRON_JOB.kind or dig(child, "spec", "digest") == trigger_digest(body))
     )
 
 

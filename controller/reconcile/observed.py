@@ -64,8 +64,8 @@ class References:
 class ConfigurationObserved:
     """Input of `backup_configuration.plan`. `spec` is a tuple of problems when it is no spec.
 
-    `children` holds what exists of the CronJob, ServiceAccount and RoleBinding, metadata only, by
-    kind. All three share one name.
+    `children` holds what exists of the CronJob, ServiceAccount and RoleBinding by kind, metadata
+    only, and of the CronJob `spec.digest`, its `trigger_digest`. All three share one name.
     """
 
     configuration: Obj

@@ -60,6 +60,7 @@ from controller.observe.caches import (
     by_repository,
     by_task,
     project_child,
+    project_cron_job,
     project_job,
     project_pod,
 )
@@ -384,7 +385,7 @@ class ToyCluster:
             TASK: Store(),
             JOB: Store(projection=project_job, indexes={BY_OWNER: by_owner}),
             POD: Store(projection=project_pod, indexes={BY_OWNER: by_owner}),
-            CRON_JOB: Store(projection=project_child),
+            CRON_JOB: Store(projection=project_cron_job),
             SERVICE_ACCOUNT: Store(projection=project_child),
             ROLE_BINDING: Store(projection=project_child),
         }

@@ -1,9 +1,10 @@
 """The CronJob that triggers sessions."""
 
+from copy import deepcopy
 from typing import Any
 
 from controller.api.backup import BackupConfigurationSpec
-from controller.build.cronjob import trigger_cron_job
+from controller.build.cronjob import trigger_cron_job, trigger_digest
 from controller.build.labels import session_labels
 from runner.trigger import parse_trigger
 from tests.support.orders import INSTALLATION, configuration_spec, obj, parsed
@@ -138,3 +139,29 @@ def test_an_env_from_does_not_tell_the_trigger_what_to_run() -> None:
     values = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
     assert values["LD_PRELOAD"] == ""
     assert values["PATH"].startswith("/usr/local/sbin:")
+
+
+def test_the_digest_tells_a_change_by_hand_from_defaults() -> None:
+    """What the API server adds is not in it; what decides when and what a trigger does is."""
+    ours = built()
+    served = deepcopy(ours)
+    served["spec"]["jobTemplate"]["spec"]["completionMode"] = "NonIndexed"
+    pod_of(served)["dnsPolicy"] = "ClusterFirst"
+    pod_of(served)["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
+    served["status"] = {"lastScheduleTime": "2026-11-22T03:00:00Z"}
+    assert trigger_digest(served) == trigger_digest(ours)
+
+    def edited(change: Any) -> str:
+        copy = deepcopy(served)
+        change(copy["spec"], pod_of(copy)["containers"][0])
+        return trigger_digest(copy)
+
+    for change in (
+        lambda spec, _: spec.update(schedule="0 0 1 1 *"),
+        lambda spec, _: spec.update(suspend=True),
+        lambda spec, _: spec.update(startingDeadlineSeconds=1),
+        lambda _, container: container.update(image="another"),
+        lambda _, container: container.update(args=["backup"]),
+        lambda _, container: container["env"][0].update(value="{}"),
+    ):
+        assert edited(change) != trigger_digest(ours)

@@ -11,6 +11,7 @@ from controller.observe.caches import (
     invoker_index,
     newest,
     project_child,
+    project_cron_job,
     project_job,
     project_pod,
 )
@@ -75,6 +76,18 @@ def test_a_projected_child_keeps_its_hash() -> None:
     """The annotation says whether it is current."""
     child = {"metadata": {"name": "c", "annotations": {"drey.dev/spec-hash": "1"}}, "spec": {}}
     assert project_child(child) == {"metadata": child["metadata"]}
+
+
+def test_a_projected_cron_job_tells_what_it_does() -> None:
+    """A digest takes the place of its spec; its status is not kept (D30)."""
+    full = {"metadata": {"name": "c"}, "spec": {"schedule": "@daily"}, "status": {"active": [1]}}
+    kept = project_cron_job(full)
+    assert kept["metadata"] == {"name": "c"}
+    assert kept["spec"].keys() == {"digest"}
+    assert "status" not in kept
+    assert project_cron_job({**full, "status": {}}) == kept
+    assert project_cron_job({**full, "spec": {"schedule": "@hourly"}}) != kept
+    project_cron_job({"metadata": {"name": "c"}})
 
 
 def test_the_newest_is_found_in_any_order() -> None:

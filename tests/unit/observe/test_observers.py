@@ -9,6 +9,7 @@ from controller.api.objects import Key, Obj, Uid, key_of, name_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
+    CRON_JOB,
     FUNCTION,
     JOB,
     POD,
@@ -428,3 +429,19 @@ def test_a_pod_wakes_its_session() -> None:
     for resource in CACHED:
         cluster.deliver(resource)
     assert cluster.due() == [Route(SESSION_LANE, KEY)]
+
+
+def test_a_cron_job_wakes_its_configuration_when_it_does_something_else() -> None:
+    """Its status, which changes at every slot, wakes nobody; a change by hand is put right."""
+    cluster = world()
+    assert cluster.settle(cluster.remove_pod)
+    (made,) = cluster.server.all(CRON_JOB)
+    fired = {**made, "status": {"lastScheduleTime": before(1)}}
+    cluster.server.put_object(CRON_JOB, fired)
+    assert deliver(cluster) == []
+    by_hand = {**fired, "spec": {**fired["spec"], "suspend": True}}
+    cluster.server.put_object(CRON_JOB, by_hand)
+    assert deliver(cluster) == [Route(CONFIGURATION_LANE, Key(NAMESPACE, "nightly"))]
+    assert cluster.settle(cluster.remove_pod)
+    (found,) = cluster.server.all(CRON_JOB)
+    assert found["spec"]["suspend"] is False

@@ -11,6 +11,7 @@ from controller.api.resources import (
     ROLE_BINDING,
     SERVICE_ACCOUNT,
 )
+from controller.build.cronjob import trigger_digest
 from controller.plan import Apply, Delete, Finalizer, Plan, Refusal, SetStatus, Write
 from controller.reconcile.backup_configuration import plan
 from controller.reconcile.observed import References
@@ -51,7 +52,13 @@ def kinds_of(writes: tuple[Write, ...]) -> list[str]:
 
 def applied(planned: Plan, raw: Obj) -> tuple[Obj, dict[str, Obj]]:
     """Return the configuration and its children as they are after a plan."""
-    children = {w.resource.kind: w.body for w in planned.writes if isinstance(w, Apply)}
+    children: dict[str, Any] = {
+        w.resource.kind: {**w.body, "metadata": dict(w.body["metadata"])}
+        for w in planned.writes
+        if isinstance(w, Apply)
+    }
+    if cron_job := children.get("CronJob"):
+        cron_job["spec"] = {"digest": trigger_digest(cron_job)}
     return {**raw, "status": status_in(planned)}, children
 
 
@@ -450,3 +457,12 @@ def test_the_status_write_carries_what_was_seen() -> None:
     write = plan(configuration_observed(), NOW).writes[-1]
     assert isinstance(write, SetStatus)
     assert (write.ref.uid, write.ref.resource_version) == ("uid-of-nightly", "7")
+
+
+def test_a_cron_job_that_was_changed_by_hand_is_put_right() -> None:
+    """The hash of our intent stays on it: what it does by now is compared as well."""
+    first = configuration_observed()
+    raw, children = applied(plan(first, NOW), first.configuration)
+    changed = {**children["CronJob"], "spec": {"digest": "another"}}
+    seen = configuration_observed(raw, children={**children, "CronJob": changed})
+    assert kinds_of(plan(seen, NOW).writes) == ["Apply CronJob"]
