@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from controller.api.job_input import BackupInput, JobInput, Retention
 from controller.api.report import Reason, StepState
 from tests.support.runner import PASSWORD, Place, restic_program
@@ -126,6 +128,73 @@ def test_missing_source(place: Place) -> None:
     assert str(place.source / "nope") in run.host.error
 
 
+@pytest.mark.parametrize("path", ["link", "link/inner", "link/inner/deep", "dangling"])
+def test_links_in_a_path(place: Place, path: str) -> None:
+    """Restic would store the link alone, or another volume's files: refused, with its target."""
+    outside = place.root / "outside"
+    (outside / "inner" / "deep").mkdir(parents=True)
+    (place.source / "link").symlink_to(outside)
+    (place.source / "dangling").symlink_to("/no/such")
+    whole = str(place.source / path)
+    run = place.run("backup", job=planned(place.job(), paths=(whole,)))
+    assert (run.code, run.host.reason) == (1, Reason.SOURCE_MISSING)
+    assert f"{place.source / path.partition('/')[0]} is a symbolic link to" in run.host.error
+    assert run.verbs() == []
+
+
+def test_links_above_the_mount(place: Place) -> None:
+    """How the image reaches the mount is not the volume's content."""
+    link = place.root / "link"
+    link.symlink_to(place.root)
+    path = str(link / "volume")
+    refused = place.run("backup", job=planned(place.job(), paths=(path,)))
+    assert refused.host.reason == Reason.SOURCE_MISSING
+    accepted = place.run("backup", job=planned(place.job(), paths=(path,), mount_path=path))
+    assert accepted.code == 0
+
+
+@pytest.mark.parametrize("path", ["../volume", "relative"])
+def test_paths_that_lead_elsewhere(place: Place, path: str) -> None:
+    """A path with .. or a relative one has no place of its own."""
+    paths = (f"{place.source}/{path}" if path.startswith("..") else path,)
+    run = place.run("backup", job=planned(place.job(), paths=paths))
+    assert run.host.reason == Reason.SOURCE_MISSING
+
+
+def test_path_in_a_closed_folder(place: Place) -> None:
+    """A folder that the user may not enter is named, with the remedy (D19), not a traceback."""
+    closed = place.source / "closed"
+    (closed / "data").mkdir(parents=True)
+    closed.chmod(0)
+    job = planned(place.job(), paths=(str(closed / "data"),))
+    drop = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    run = place.finish(place.start("backup", job=job, wrap=drop))
+    assert (run.code, run.host.reason) == (1, Reason.SOURCE_UNREADABLE)
+    assert f"{closed}: Permission denied" in run.host.error
+    assert "DAC_READ_SEARCH" in run.host.error
+    assert "Traceback" not in run.text
+
+
+@pytest.mark.parametrize("folders", [(), ("0" * 64, "1" * 64)])
+def test_an_unknown_id_is_asked_for(place: Place, folders: tuple[str, ...]) -> None:
+    """No cache folder, or several, is no reason to take any repository for the recorded one."""
+    first = place.run("backup", job=place.job())
+    cache = place.root / "scratch" / "restic-cache"
+    place.shim(
+        f'[ "$1" = backup ] && {{ "$REAL" "$@"; c=$?; rm -rf {cache}/*; {_make(cache, folders)}'
+        ' exit $c; }\nexec "$REAL" "$@"'
+    )
+    assert first.report is not None
+    right = place.run("backup", job=used(place.job(), first.report.repository.id))
+    assert (right.code, right.verbs()) == (0, ["backup", "cat"])
+    wrong = place.run("backup", job=used(place.job(), "2" * 64))
+    assert wrong.host.reason == Reason.REPOSITORY_VANISHED
+
+
+def _make(cache: Path, folders: tuple[str, ...]) -> str:
+    return "".join(f"mkdir {cache}/{name}; " for name in folders)
+
+
 def test_lost_and_found_of_the_root_only(place: Place) -> None:
     """The volume's own lost+found is left out, a folder of that name deeper is kept (D3)."""
     for folder in ("lost+found", "deep/lost+found"):
@@ -228,6 +297,12 @@ def test_incomplete_backup(place: Place) -> None:
     assert "drey:incomplete" in listed["tags"]
     accepted = place.run("backup", job=planned(place.job(), accept_incomplete=True))
     assert (accepted.code, accepted.host.reason) == (0, Reason.BACKUP_INCOMPLETE)
+    folder = str(place.root / "output")
+    job = planned(place.job(), accept_incomplete=True)
+    place.run("backup", "--output-dir", folder, job=job)
+    handed_over = place.run("update-status", "--output-dir", folder, job=job)
+    assert (handed_over.code, handed_over.host.reason) == (0, Reason.BACKUP_INCOMPLETE)
+    assert handed_over.host.unreadable == (str(place.source / "file"),)
 
 
 def test_incomplete_backups_never_push_out_the_last_complete_one(place: Place) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from runner.backup import Backup
 from runner.log import Log, rfc3339
 from runner.redaction import Redactor
 from runner.repository import Repository
+from runner.restic import process as process_module
 from runner.restic.process import Interruption
 from runner.settings import Settings
 from tests.support.runner import PASSWORD, Place, restic_program
@@ -239,6 +241,61 @@ def test_lock_of_a_killed_restic_is_released(place: Place) -> None:
     assert run.host.reason == Reason.RESTIC_FAILED
     assert run.verbs() == ["backup", "unlock"]
     assert locks(place) == []
+
+
+@pytest.mark.parametrize("why", ["interrupted", "deadline"])
+def test_lock_of_a_restic_that_we_killed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A restic that hangs when told to end is killed; its lock goes although we must end too."""
+    monkeypatch.setattr(process_module, "GRACE_S", 0.5)
+    place.run("backup", job=place.job())
+    job = slow(place)
+    if why == "deadline":
+        job = replace(job, deadline=rfc3339(time.time() + 8))
+    settings = Settings.read(
+        {"DREY_SCRATCH_DIR": str(place.root / "own"), "DREY_RESTIC": str(restic_program())}
+    )
+    interruption = Interruption()
+    log = Log(Redactor({}), write=lambda _: None)
+    backend = Repository(job, settings, place.secret, log, interruption)
+
+    def hang() -> None:
+        until(lambda: bool(locks(place)))
+        children = Path(f"/proc/{os.getpid()}/task/{main}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGSTOP)
+        if why == "interrupted":
+            interruption.request()
+
+    main = threading.get_native_id()
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert job.backup is not None
+    host = Backup(backend, job.backup).run()
+    thread.join()
+    wanted = Reason.INTERRUPTED if why == "interrupted" else Reason.DEADLINE_EXCEEDED
+    assert host.reason == wanted
+    assert locks(place) == []
+    backend.close()
+    assert [path.name for path in (place.root / "own").iterdir()] == ["restic-cache"]
+
+
+def test_credentials_do_not_stay(place: Place) -> None:
+    """CA and key files are readable by the runner alone while it works, and gone afterwards."""
+    name = place.root / "tls"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+    subprocess.run(
+        [*make, "-keyout", f"{name}.key", "-out", f"{name}.crt"], check=True, capture_output=True
+    )
+    place.secret["CA_CERT_DATA"] = Path(f"{name}.crt").read_bytes()
+    seen = place.root / "seen"
+    listing = f"stat -c '%a %n' {place.root}/scratch/restic-*"
+    place.shim(f'{listing} > {seen}; ls "$TMPDIR" >> {seen}\nexec "$REAL" "$@"')
+    assert place.run("backup", job=place.job()).code == 0
+    assert "ca.crt" in seen.read_text()
+    modes = {line.split()[0] for line in seen.read_text().splitlines() if "/restic-" in line}
+    assert modes == {"700"}
+    assert [path.name for path in (place.root / "scratch").iterdir()] == ["restic-cache"]
 
 
 def test_no_secret_in_anything_that_leaves(place: Path | Place) -> None:

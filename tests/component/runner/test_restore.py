@@ -183,6 +183,44 @@ def test_include_and_exclude(place: Place) -> None:
     assert nothing.host.reason == Reason.NOTHING_TO_RESTORE
 
 
+@pytest.mark.parametrize("filtered", ["rule", "args"])
+@pytest.mark.parametrize("name", ["deep", "deep/er"])
+def test_links_above_what_is_included(place: Place, name: str, filtered: str) -> None:
+    """A filtered restore never writes through a link of the volume, wherever it leads."""
+    (place.source / "deep" / "er").mkdir(parents=True)
+    (place.source / "deep" / "er" / "data").write_text("old")
+    place.run("backup", job=place.job())
+    outside = place.root / "outside"
+    (outside / "er").mkdir(parents=True)
+    link = restored(place) / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    pattern = f"{place.source}/deep/er/data"
+    rule = {"include": (pattern,)} if filtered == "rule" else {"args": ("--include", pattern)}
+    run = place.run("restore", job=place.restore_job(**rule))
+    assert (run.code, run.host.reason) == (1, Reason.LINK_IN_THE_WAY)
+    assert f"{place.source}/{name} of snapshot" in run.host.error
+    assert str(outside) in run.host.error
+    assert [path.name for path in outside.rglob("*")] == ["er"]
+    # Without a filter restic puts the folder in the link's place.
+    assert place.run("restore", job=place.restore_job()).code == 0
+    assert [path.name for path in outside.rglob("*")] == ["er"]
+    assert (restored(place) / "deep" / "er" / "data").read_text() == "old"
+
+
+def test_names_that_cannot_be_compared(place: Place) -> None:
+    """A folder's name that is no UTF-8 cannot be looked for in the volume: no filtered restore."""
+    folder = Path(os.fsdecode(os.fsencode(place.source) + b"/latin-\xe9"))
+    folder.mkdir()
+    (folder / "data").touch()
+    place.run("backup", job=place.job())
+    rule = {"include": (f"{place.source}/*/data",)}
+    assert place.run("restore", job=place.restore_job(**rule)).code == 0
+    run = place.run("restore", job=place.restore_job(**rule))
+    assert run.host.reason == Reason.LINK_IN_THE_WAY
+    assert "UTF-8" in run.host.error
+
+
 def test_a_file_that_cannot_be_written(place: Place) -> None:
     """Errors of single files are RestoreIncomplete with the first paths; the rest is restored."""
     (place.source / "other").write_text("other")

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from controller.api.job_input import JobInput, Retention
-from controller.api.report import StepState
-from tests.support.runner import Place
+from controller.api.report import Reason, RunReport, StepState
+from tests.component.runner.test_faults import SHORT_RETRY, holding
+from tests.support.runner import Place, Run
 
 
 def of(place: Place, name: str, **plan: Any) -> JobInput:
@@ -13,6 +16,12 @@ def of(place: Place, name: str, **plan: Any) -> JobInput:
     job = place.job_of(name)
     assert job.backup is not None
     return replace(job, backup=replace(job.backup, **plan))
+
+
+def reported(run: Run) -> RunReport:
+    """Return the report, which there is."""
+    assert run.report is not None, run.text
+    return run.report
 
 
 def tagged(place: Place) -> dict[str, int]:
@@ -115,7 +124,169 @@ def test_verification(place: Place) -> None:
             pack.unlink()
             break
     (place.source / "new").write_text("new")
-    damaged = place.run("backup", job=of(place, "a", verify=True))
-    assert damaged.report is not None
-    assert damaged.report.repository.integrity is False
+    job = of(place, "a", verify=True, retention=Retention(keep_last=1, prune=True))
+    damaged = place.run("backup", job=job)
+    assert reported(damaged).repository.integrity is False
     assert damaged.host.succeeded
+    # A prune in a damaged repository could take away what can still be read.
+    assert damaged.verbs() == ["backup", "check", "stats"]
+    assert len(place.snapshots()) == 2
+    skipped = reported(damaged).retention
+    assert skipped is not None
+    assert skipped.state is StepState.SKIPPED
+    assert "intact" in skipped.message
+
+
+def test_no_retention_after_a_check_that_broke_off(place: Place) -> None:
+    """A check without a result leaves doubt: nothing is removed."""
+    place.run("backup", job=of(place, "a"))
+    place.shim('[ "$1" = check ] && { echo broken >&2; exit 1; }\nexec "$REAL" "$@"')
+    job = of(place, "a", verify=True, retention=Retention(keep_last=1))
+    run = place.run("backup", job=job)
+    assert run.verbs() == ["backup", "check", "stats"]
+    assert len(place.snapshots()) == 2
+
+
+FROM_2099 = ("--time=2099-01-01 00:00:00", "--host=host-0", "--tag=drey:config=demo/a")
+
+
+def test_time_of_a_snapshot_is_the_api_servers(place: Place) -> None:
+    """Neither the node's clock nor a zone in the environment decides which snapshot is newest."""
+    place.environment = {"TZ": "Asia/Tokyo"}
+    job = replace(of(place, "a"), session_created="2026-01-02T03:04:05Z")
+    place.run("backup", job=job)
+    (listed,) = place.snapshots()
+    assert listed["time"] == "2026-01-02T03:04:05Z"
+
+
+def test_a_snapshot_that_retention_removed_is_no_success(place: Place) -> None:
+    """With a snapshot of the future, keepLast 1 takes the new one: the host fails and says why."""
+    place.restic("init")
+    place.restic("backup", *FROM_2099, str(place.source))
+    job = of(place, "a", retention=Retention(keep_last=1, prune=True))
+    run = place.run("backup", job=job)
+    assert run.verbs() == ["backup", "forget"]
+    assert (run.code, run.host.reason) == (1, Reason.SNAPSHOT_REMOVED)
+    assert "clock was ahead" in run.host.error
+    assert run.host.snapshots == ()
+    assert reported(run).repository.snapshots_ahead is True
+
+
+@pytest.mark.parametrize("plan", [{"careful": True}, {"verify": True}])
+def test_careful_retention_keeps_what_this_run_made(place: Place, plan: dict[str, bool]) -> None:
+    """With a snapshot of the future the rules only choose; this run's own snapshot stays."""
+    place.run("backup", job=of(place, "a"))
+    place.restic("backup", *FROM_2099, str(place.source))
+    job = of(place, "a", retention=Retention(keep_last=1, prune=True), **plan)
+    run = place.run("backup", job=job)
+    own = run.host.snapshots[0].id
+    assert run.code == 0
+    assert own in {item["id"] for item in place.snapshots()}
+    assert len(place.snapshots()) == 2
+    known = reported(run).repository
+    assert (known.snapshots_ahead, known.snapshots_kept, known.snapshots_removed) == (True, 2, 1)
+    (future,) = (item["id"] for item in place.snapshots() if item["id"] != own)
+    place.restic("forget", future)
+    again = place.run("backup", job=job)
+    assert reported(again).repository.snapshots_ahead is False
+
+
+@pytest.mark.parametrize("printed", ["", ">/dev/null"])
+def test_loss_is_seen_although_forget_failed(place: Place, printed: str) -> None:
+    """A forget that removed the new snapshot and then broke off, with or without a word."""
+    place.restic("init")
+    place.restic("backup", *FROM_2099, str(place.source))
+    place.shim(f'[ "$1" = forget ] || exec "$REAL" "$@"\n"$REAL" "$@" {printed}; exit 1')
+    run = place.run("backup", job=of(place, "a", retention=Retention(keep_last=1)))
+    assert (run.code, run.host.reason) == (1, Reason.SNAPSHOT_REMOVED)
+    failed = reported(run).retention
+    assert failed is not None
+    assert failed.state is StepState.FAILED
+
+
+RETRY = SHORT_RETRY.partition("exec")[0]
+
+
+def incomplete_shim(place: Place, *, tag: str = ":") -> None:
+    """Let backups miss the file: without root's right to read all of it. `tag` runs before tags."""
+    (place.source / "file").chmod(0)
+    drop = "setpriv --bounding-set=-dac_override,-dac_read_search"
+    place.shim(
+        f'[ "$1" = tag ] && {{ {tag}; }}\n[ "$1" = backup ] && DROP="{drop}"\n'
+        f'{RETRY}\nexec $DROP "$REAL" "$@"'
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_untagged_incomplete_snapshots_stay_known(place: Place, steps: int) -> None:
+    """A neighbour's lock keeps the tag off: retention waits, and later runs know the snapshot.
+
+    It never counts as the last complete one, gets its tag as soon as that is possible, and the
+    report tells the whole list each time (D5).
+    """
+    rules = Retention(keep_last=1, prune=True)
+    complete = place.run("backup", job=of(place, "a", retention=rules)).host.snapshots[0].id
+    incomplete_shim(place)
+    job = of(place, "a", retention=rules)
+    with holding(place, "backup", "--stdin"):
+        if steps == 1:
+            run = place.run("backup", job=job)
+        else:
+            folder = str(place.root / "output")
+            place.run("backup", "--output-dir", folder, job=job)
+            run = place.run("update-status", "--output-dir", folder, job=job)
+    untagged = run.host.snapshots[0].id
+    assert run.host.reason == Reason.BACKUP_INCOMPLETE
+    assert reported(run).repository.untagged_incomplete == (untagged,)
+    skipped = reported(run).retention
+    assert skipped is not None
+    assert skipped.state is StepState.SKIPPED
+    assert "forget" not in run.verbs()
+
+    place.restic("unlock")
+    incomplete_shim(place, tag="exit 1")
+    known = of(place, "a", retention=rules, known_incomplete=(untagged,))
+    again = place.run("backup", job=known)
+    second = again.host.snapshots[0].id
+    assert complete in {item["id"] for item in place.snapshots()}
+    assert reported(again).repository.untagged_incomplete == (untagged, second)
+
+    incomplete_shim(place)
+    both = of(place, "a", retention=rules, known_incomplete=(untagged, second))
+    third = place.run("backup", job=both)
+    assert third.verbs() == ["backup", "tag", "tag", "forget", "forget"]
+    assert reported(third).repository.untagged_incomplete == ()
+    left = {item["id"]: item.get("tags") or () for item in place.snapshots()}
+    assert set(left) == {complete, third.host.snapshots[0].id}
+
+
+def test_known_incomplete_protects_while_it_cannot_be_tagged(place: Place) -> None:
+    """An untagged incomplete snapshot is not taken for the last complete one (D5)."""
+    complete = place.run("backup", job=of(place, "a")).host.snapshots[0].id
+    bad = place.run("backup", job=of(place, "a")).host.snapshots[0].id
+    marker = place.root / "tagged"
+    # The new snapshot gets its tag, the older one does not.
+    incomplete_shim(place, tag=f"[ -e {marker} ] && exit 1; touch {marker}")
+    rules = Retention(keep_last=1)
+    run = place.run("backup", job=of(place, "a", retention=rules, known_incomplete=(bad,)))
+    assert reported(run).repository.untagged_incomplete == (bad,)
+    left = {item["id"] for item in place.snapshots()}
+    assert left == {complete, run.host.snapshots[0].id}
+
+
+def test_a_failed_run_keeps_what_is_known(place: Place) -> None:
+    """The list of untagged snapshots survives a run that never got as far as a repository."""
+    ids = ("ab" * 32,)
+    missing = of(place, "a", paths=(str(place.source / "nope"),), known_incomplete=ids)
+    assert reported(place.run("backup", job=missing)).repository.untagged_incomplete == ids
+    place.secret = {}
+    unreadable = of(place, "a", known_incomplete=ids)
+    assert reported(place.run("backup", job=unreadable)).repository.untagged_incomplete == ids
+
+
+def test_known_incomplete_that_is_gone_is_forgotten(place: Place) -> None:
+    """An id that retention has removed meanwhile is told no longer."""
+    place.run("backup", job=of(place, "a"))
+    run = place.run("backup", job=of(place, "a", known_incomplete=("ab" * 32,)))
+    assert (run.code, run.verbs()) == (0, ["backup", "tag"])
+    assert reported(run).repository.untagged_incomplete == ()

@@ -66,6 +66,57 @@ def test_third_party_backup(place: Place) -> None:
     assert run.report.retention.state is StepState.DONE
 
 
+def recorded(job: JobInput, repository_id: str) -> JobInput:
+    """Return the job of a Repository whose id is recorded."""
+    return replace(job, repository=replace(job.repository, id=repository_id))
+
+
+def test_ids_of_a_third_party_are_not_recorded(place: Place) -> None:
+    """Repository and initialisation are as our own process finds them, whatever a step writes."""
+    folder = str(place.root / "output")
+    place.run("backup", "--output-dir", folder, job=place.job())
+    file = place.root / "output" / "output.json"
+    raw = json.loads(file.read_text())
+    own = raw["drey"]["repository"]["id"]
+    raw["drey"]["repository"]["id"] = "ef" * 32
+    file.write_text(json.dumps(raw))
+    run = place.run("update-status", "--output-dir", folder, job=place.job())
+    assert run.report is not None
+    assert (run.report.repository.id, run.report.repository.initialised) == (own, False)
+    known = recorded(place.job(), own)
+    nothing_to_do = place.run("update-status", "--output-dir", folder, job=known)
+    assert nothing_to_do.report is not None
+    assert (nothing_to_do.report.repository.id, nothing_to_do.verbs()) == ("", [])
+
+
+def test_nothing_is_removed_from_another_repository(place: Place) -> None:
+    """The id is asked for before retention; what the steps reported stays readable (D2)."""
+    folder = str(place.root / "output")
+    for _ in range(2):
+        first = place.run("backup", "--output-dir", folder, job=place.job())
+    assert first.code == 0
+    job = recorded(keeping(place.job()), "0" * 64)
+    run = place.run("update-status", "--output-dir", folder, job=job)
+    assert (run.code, run.verbs()) == (1, ["cat"])
+    assert run.host.reason == Reason.REPOSITORY_VANISHED
+    assert len(run.host.snapshots) == 1
+    assert len(place.snapshots()) == 2
+
+
+def test_a_backend_that_is_lost_meanwhile(place: Place) -> None:
+    """Retention that cannot be done is a failed step; the backup's own report stays."""
+    folder = str(place.root / "output")
+    backup = place.run("backup", "--output-dir", folder, job=place.job())
+    assert backup.code == 0
+    place.secret = {}
+    run = place.run("update-status", "--output-dir", folder, job=keeping(place.job()))
+    assert (run.code, run.host.succeeded, len(run.host.snapshots)) == (0, True, 1)
+    assert run.report is not None
+    assert run.report.retention is not None
+    assert run.report.retention.state is StepState.FAILED
+    assert "RESTIC_PASSWORD" in run.report.retention.message
+
+
 def test_third_party_failure(place: Place) -> None:
     """A third party's failure is StepFailed with its own words; nothing is forgotten."""
     folder = third_party(place, phase="Failed", error="the database is down")

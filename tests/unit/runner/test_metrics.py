@@ -1,5 +1,10 @@
 """Stash's metric names, labels and what is left out after a failure (stash.md section 8)."""
 
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +30,7 @@ from controller.api.report import (
     parse_report,
 )
 from runner import metrics
+from runner import report as report_module
 from runner.execution import Execution
 from runner.failure import RunError
 from runner.log import Log
@@ -203,3 +209,72 @@ def test_an_interrupted_run_leaves_its_metrics_to_the_controller(
     report = parse_report((tmp_path / "report").read_text())
     assert report.hosts[0].reason == reason
     assert (report.metrics is not None) == bool(pushes)
+
+
+@contextmanager
+def dripping(seen: list[str], path: Path) -> Iterator[str]:
+    """Serve one request, byte by byte for ever, and note what the report says meanwhile."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            seen.append(path.read_text())
+            while not ended.wait(0.05):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+        thread.join()
+
+
+def test_a_slow_gateway_does_not_hold_back_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is there before the push, which has one deadline for all of it."""
+    monkeypatch.setattr(metrics, "TIMEOUT_S", 0.5)
+    seen: list[str] = []
+    path = tmp_path / "report"
+    with dripping(seen, path) as url:
+        job = replace(JOB, pushgateway_url=url, metrics_group="g")
+        environ = {
+            "DREY_SECRET_DIR": str(tmp_path),
+            "DREY_TERMINATION_LOG": str(path),
+            ENVIRONMENT_VARIABLE: job.encode(),
+        }
+        started = time.monotonic()
+        Execution(Settings.read(environ), Interruption())._reported(lambda _: GOOD)
+        assert time.monotonic() - started < 5
+    assert parse_report(seen[0]) == GOOD
+    report = parse_report(path.read_text())
+    assert report.metrics is not None
+    assert report.metrics.state is StepState.FAILED
+    assert "no answer within 0.5 s" in report.metrics.message
+
+
+def test_a_report_over_a_longer_one(tmp_path: Path) -> None:
+    """The second report covers the first one whole, within the same budget."""
+    log = Log(Redactor({}), write=lambda _: None)
+    path = tmp_path / "report"
+    failed = replace(GOOD, hosts=(HostReport("h", succeeded=False, error="x" * 500),))
+    report_module.write(failed, path, 4096, log)
+    longer = path.stat().st_size
+    report_module.write(GOOD, path, 4096, log)
+    assert parse_report(path.read_text()) == GOOD
+    assert path.stat().st_size == longer
+
+
+def test_a_bug_in_the_metrics_is_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics never decide an outcome, whatever breaks in them."""
+
+    def broken(_samples: object) -> str:
+        raise KeyError("nonsense")
+
+    monkeypatch.setattr(metrics, "exposition", broken)
+    done = push(GOOD, replace(JOB, pushgateway_url="http://127.0.0.1:1"))
+    assert done is not None
+    assert done.state is StepState.FAILED

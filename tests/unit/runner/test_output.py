@@ -87,6 +87,47 @@ def test_own_report_is_exact(tmp_path: Path) -> None:
     assert output.read(tmp_path) == OURS
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+COUNTS = st.integers(min_value=0, max_value=2**50)
+IDS = st.text("0123456789abcdef", min_size=64, max_size=64)
+HOSTS = st.builds(
+    HostReport,
+    hostname=NAMES,
+    succeeded=st.booleans(),
+    reason=st.sampled_from([Reason.BACKUP_INCOMPLETE, Reason.STEP_FAILED]),
+    error=NAMES,
+    duration_s=st.floats(0, 1e6),
+    snapshots=st.lists(
+        st.builds(SnapshotReport, IDS, NAMES, COUNTS, COUNTS, files_total=COUNTS), max_size=3
+    ).map(tuple),
+    unreadable=st.lists(NAMES, max_size=3).map(tuple),
+)
+
+
+@given(
+    st.lists(HOSTS, min_size=1, max_size=3, unique_by=lambda host: host.hostname).map(tuple),
+    st.lists(IDS, max_size=3).map(tuple),
+)
+def test_round_trip(hosts: tuple[HostReport, ...], untagged: tuple[str, ...]) -> None:
+    """Whatever our own step says is read again, accepted incomplete backups too."""
+    repository = RepositoryReport(id="cd" * 32, untagged_incomplete=untagged)
+    report = RunReport(hosts=hosts, repository=repository)
+    assert output.parse(output.encode(report, TARGET).encode()) == report
+
+
+def test_a_link_in_the_files_place_is_replaced(tmp_path: Path) -> None:
+    """A link that another container left is not followed, whatever its name."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    folder = tmp_path / "output"
+    folder.mkdir()
+    for name in ("output.json", ".output.json.partial"):
+        (folder / name).symlink_to(other)
+    output.write(folder, OURS, TARGET)
+    assert other.read_text() == "precious"
+    assert output.read(folder) == OURS
+
+
 def test_stash_keys_decide(tmp_path: Path) -> None:
     """A step in between may turn success into failure: our own detail is then ignored."""
     output.write(tmp_path, OURS, TARGET)
