@@ -120,6 +120,7 @@ def _backup(order: JobOrder, spec: BackupConfigurationSpec, *, owns_retention: b
     target = spec.target
     return BackupInput(
         paths=paths_of(target) if target else (order.mount_path,),
+        mount_path=order.mount_path,
         config_tag=config_tag(namespace_of(order.invoker), name_of(order.invoker)),
         target_tag=_target_tag(order),
         exclude=target.exclude if target else (),

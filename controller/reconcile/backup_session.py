@@ -265,7 +265,7 @@ def _bury(seen: SessionObserved, died: Died, now: datetime) -> Plan:
     if died.reason == "ReportLost":
         message += (
             f". If a snapshot was made, it is the one with the tag {invoker_tag(seen)} that is "
-            f"newer than {meta(seen.session).get('creationTimestamp')}"
+            f"not older than {meta(seen.session).get('creationTimestamp')}"
         )
     disrupted = Condition(
         Type.BACKUP_DISRUPTED,
