@@ -208,20 +208,23 @@ def test_a_dead_peer_is_left_at_the_inactivity_limit(
         through.write_text(crds.kubeconfig.read_text().replace(f":{crds.port}", f":{proxy.port}"))
         impatient = connect(str(through), pool_size=2)
         original = impatient.watch
-        impatient.watch = lambda *a, **k: original(*a, **k, inactivity_s=1.0)  # type: ignore[method-assign]  # 150 s are too long for a test
+        impatient.watch = lambda *a, **k: original(*a, **k, inactivity_s=3.0)  # type: ignore[method-assign]  # 150 s are too long for a test
         informer = running.start(
             Informer(SECRET, impatient, namespaces=(namespace,), metrics=running.metrics)
         )
         reflector = informer.reflectors[0].name
+        # an event shows that the watch is open: a silence that begins before would only delay it
+        secret(client, namespace, "heard")
+        eventually(lambda: names(informer) == ["heard"])
         proxy.silent.set()
         secret(client, namespace, "unheard")
         eventually(
             lambda: running.count("reflector_watches_total", name=reflector, end="dead") >= 1
         )
-        assert names(informer) == []
+        assert names(informer) == ["heard"]
         proxy.silent.clear()
         proxy.sever()
-        eventually(lambda: names(informer) == ["unheard"])
+        eventually(lambda: names(informer) == ["heard", "unheard"])
         assert running.count("reflector_lists_total", name=reflector) == 1
 
 
