@@ -16,10 +16,10 @@ from controller.api.conditions import (
 )
 from controller.api.objects import dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.report import Reason, RunReport
-from controller.api.resources import JOB
+from controller.api.resources import BACKUP_SESSION, JOB
 from controller.api.text import format_seconds, format_time, parse_go_duration_s
 from controller.build.job import JobOrder, backup_job, job_rbac
-from controller.plan import CreateOnce, Plan, Write
+from controller.plan import CreateOnce, Plan
 from controller.reconcile import retry
 from controller.reconcile.backup_end import end, invoker_tag, status_writes
 from controller.reconcile.backup_start import (
@@ -30,7 +30,7 @@ from controller.reconcile.backup_start import (
     start_of,
 )
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
-from controller.reconcile.interruption import awaited_since, interruption
+from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
     Outcome,
@@ -170,14 +170,11 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
     if isinstance(found, Waiting | Running) and _is_abandoned(seen):
         return _bury(seen, _cancelled(seen), now)
     match found:
-        case Waiting(requeue_after_s, words):
-            facts = {"step": "waiting_for_pod", "words": words} if words else {}
-            writes = _interruption(seen, found, now)
-            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
-        case Running(requeue_after_s):
-            facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
-            writes = _interruption(seen, found, now)
-            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
+        case Waiting() | Running():
+            pod = seen.executor.pod
+            return plan_to_wait(
+                seen.session, BACKUP_SESSION, Type.BACKUP_WAITING, found, pod=pod, now=now
+            )
         case Ended(report):
             return _report(seen, report, now)
         case Died():
@@ -202,15 +199,6 @@ def _cancelled(seen: SessionObserved) -> Died:
     return Died(
         "ConfigurationDeleted", f"{name} was deleted during the backup: it was ended", end_job=True
     )
-
-
-def _interruption(
-    seen: SessionObserved, found: Waiting | Running, now: datetime
-) -> tuple[Write, ...]:
-    """Say what the pod waits for, since when a disrupted one's successor is awaited; or neither."""
-    old = status(seen.session)
-    entries = interruption(old.get("conditions") or (), Type.BACKUP_WAITING, found, now)
-    return () if entries is None else status_writes(seen.session, {**old, "conditions": entries})
 
 
 def _report(seen: SessionObserved, said: RunReport, now: datetime) -> Plan:

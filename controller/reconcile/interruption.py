@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from controller.api.conditions import Condition, Type, merged, status_of
-from controller.api.objects import Obj
+from controller.api.objects import Obj, name_of, status
+from controller.api.resources import Resource
 from controller.api.text import parse_time
+from controller.plan import Plan, Ref, SetStatus
 from controller.reconcile.execution import Running, Waiting
 
 DISRUPTED = "PodDisrupted"
@@ -47,3 +49,25 @@ def interruption(
         case _:
             return None
     return merged(entries, [condition], now)
+
+
+def plan_to_wait(
+    session: Obj,
+    resource: Resource,
+    kind: Type,
+    found: Waiting | Running,
+    *,
+    pod: Obj | None,
+    now: datetime,
+) -> Plan:
+    """Return the plan of a session whose Job has not ended: what it waits for, and until when."""
+    old = status(session)
+    entries = interruption(old.get("conditions") or (), kind, found, now)
+    new = old if entries is None else {**old, "conditions": entries}
+    writes = () if new == old else (SetStatus(Ref.to(resource, session), new),)
+    match found:
+        case Waiting(words=words):
+            facts = {"step": "waiting_for_pod", "words": words} if words else {}
+        case Running():
+            facts = {"step": "started", "pod": name_of(pod or {})}
+    return Plan(writes=writes, requeue_after_s=found.requeue_after_s, facts=facts)

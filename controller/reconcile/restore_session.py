@@ -39,7 +39,7 @@ from controller.plan import CreateOnce, Finalizer, Note, Plan, Ref, SetStatus, W
 from controller.reconcile.backup_configuration import STASH_FINALIZER
 from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
-from controller.reconcile.interruption import awaited_since, interruption
+from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of, use_problem
@@ -241,29 +241,17 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
         time_out_s=parse_go_duration_s(_time_out(seen)),
     )
     match found:
-        case Waiting(requeue_after_s, words):
-            facts = {"step": "waiting_for_pod", "words": words} if words else {}
-            writes = _interruption(seen, found, now)
-            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
-        case Running(requeue_after_s):
-            facts = {"step": "started", "pod": name_of(seen.executor.pod or {})}
-            writes = _interruption(seen, found, now)
-            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
+        case Waiting() | Running():
+            pod = seen.executor.pod
+            return plan_to_wait(
+                seen.session, RESTORE_SESSION, Type.RESTORE_WAITING, found, pod=pod, now=now
+            )
         case Ended(report):
             return _report(seen, report, now)
         case Died():
             return _bury(seen, found, now)
         case _:
             assert_never(found)
-
-
-def _interruption(
-    seen: RestoreObserved, found: Waiting | Running, now: datetime
-) -> tuple[Write, ...]:
-    """Say what the pod waits for, since when a disrupted one's successor is awaited; or neither."""
-    old = status(seen.session)
-    entries = interruption(old.get("conditions") or (), Type.RESTORE_WAITING, found, now)
-    return () if entries is None else _status_writes(seen, {**old, "conditions": entries})
 
 
 def _report(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
