@@ -4,10 +4,11 @@ It holds no secret: the storage Secret is mounted (`SECRET_DIR`), never copied h
 library only, because the runner's restic path imports nothing else (D31).
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Self
+
+from controller.api.document import decoded, encoded
 
 SCHEMA = 1
 ENVIRONMENT_VARIABLE = "DREY_INPUT"
@@ -177,7 +178,7 @@ class JobInput:
 
     def encode(self) -> str:
         """Return the document, with sorted keys, so that equal inputs give equal Jobs."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"))
+        return encoded(self)
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -186,58 +187,4 @@ class JobInput:
         Raises:
             ValueError: it is no JSON, or of another schema, or a field is missing or unknown.
         """
-        try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as err:
-            raise ValueError(f"{ENVIRONMENT_VARIABLE} is no JSON: {err}") from err
-        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-            raise ValueError(f"{ENVIRONMENT_VARIABLE}: this image reads schema {SCHEMA} only")
-        value = _typed(cls, raw, path=ENVIRONMENT_VARIABLE)
-        assert isinstance(value, cls)  # noqa: S101 - narrows the type for mypy
-        return value
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _typed(hint: Any, raw: Any, *, path: str) -> Any:
-    """Build the value of a type hint from JSON; only the hints used above are known."""
-    options = get_args(hint)
-    if type(None) in options:
-        if raw is None:
-            return None
-        (hint,) = (option for option in options if option is not type(None))
-    if is_dataclass(hint):
-        return _object(hint, raw, path=path)
-    origin = get_origin(hint)
-    if origin is tuple:
-        if not isinstance(raw, list):
-            raise ValueError(f"{path}: a list is wanted")
-        return tuple(_typed(get_args(hint)[0], item, path=path) for item in raw)
-    if origin is Mapping:
-        if not isinstance(raw, dict):
-            raise ValueError(f"{path}: an object is wanted")
-        for key, item in raw.items():
-            _typed(get_args(hint)[1], item, path=f"{path}.{key}")
-        return raw
-    if not isinstance(raw, hint) or (hint is int and isinstance(raw, bool)):
-        raise ValueError(f"{path}: {hint.__name__} is wanted")
-    return raw
-
-
-def _object(hint: Any, raw: Any, *, path: str) -> Any:
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: an object is wanted")  # noqa: TRY004 - bad input, one error type
-    hints = get_type_hints(hint)
-    if unknown := raw.keys() - hints.keys():
-        raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))}")
-    values = {key: _typed(hints[key], raw[key], path=f"{path}.{key}") for key in raw}
-    try:
-        return hint(**values)
-    except TypeError as err:
-        raise ValueError(f"{path}: {err}") from err
+        return decoded(cls, text, name=ENVIRONMENT_VARIABLE, schema=SCHEMA)

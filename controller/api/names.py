@@ -63,6 +63,26 @@ def restore_job_name(session: str, index: int = 0) -> str:
     return bounded(f"stash-restore-{_dashed(session)}-{index}", LABEL_LIMIT)
 
 
+def snapshot_job_name(session: str) -> str:
+    """Return the name of the Job of a flow B session, BackupSession or RestoreSession.
+
+    A namespace may hold one of each with the same name: the caller passes `restore-<name>` for the
+    latter.
+    """
+    return bounded(f"stash-vs-{_dashed(session)}", LABEL_LIMIT)
+
+
+def hook_job_name(session: str, hook: str) -> str:
+    """Return the name of the Job of a hook; `hook` is `pre` or `post`."""
+    return bounded(f"stash-hook-{hook}-{_dashed(session)}", LABEL_LIMIT)
+
+
+def snapshot_name(claim: str, unix_s: int) -> str:
+    """Return the name of the VolumeSnapshot of a claim (D22)."""
+    suffix = f"-{unix_s}"
+    return f"{bounded(claim, NAME_LIMIT - len(suffix))}{suffix}"
+
+
 def unlock_job_name(job: str) -> str:
     """Return the name of the Job that removes the lock of a dead Job's pod (D8)."""
     return bounded(f"stash-unlock-{job.removeprefix('stash-')}", LABEL_LIMIT)

@@ -61,6 +61,17 @@ class Reason(StrEnum):
     OUTPUT_INVALID = "OutputInvalid"
     STEP_FAILED = "StepFailed"
     RESTIC_FAILED = "ResticFailed"
+    # flow B
+    CREATION_REFUSED = "CreationRefused"
+    ALREADY_EXISTS = "AlreadyExists"
+    NOT_CREATED = "NotCreated"
+    HOOK_FAILED = "HookFailed"
+    HOOK_TIMED_OUT = "HookTimedOut"
+    NO_READY_POD = "NoReadyPod"
+    SNAPSHOT_NOT_READY = "SnapshotNotReady"
+    SNAPSHOT_DELETED = "SnapshotDeleted"
+    CLAIM_NOT_BOUND = "ClaimNotBound"
+    CLAIM_MISSING = "ClaimMissing"
 
 
 class ExitCode(IntEnum):

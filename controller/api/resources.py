@@ -68,6 +68,30 @@ LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 VOLUME_SNAPSHOT = Resource("snapshot.storage.k8s.io", "v1", "VolumeSnapshot", "volumesnapshots")
+VOLUME_SNAPSHOT_CLASS = Resource(
+    "snapshot.storage.k8s.io",
+    "v1",
+    "VolumeSnapshotClass",
+    "volumesnapshotclasses",
+    namespaced=False,
+)
+VOLUME_SNAPSHOT_CONTENT = Resource(
+    "snapshot.storage.k8s.io",
+    "v1",
+    "VolumeSnapshotContent",
+    "volumesnapshotcontents",
+    namespaced=False,
+)
+STORAGE_CLASS = Resource(
+    "storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False
+)
+DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
+STATEFUL_SET = Resource("apps", "v1", "StatefulSet", "statefulsets")
+DAEMON_SET = Resource("apps", "v1", "DaemonSet", "daemonsets")
+REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets")
+REPLICATION_CONTROLLER = Resource(
+    "", "v1", "ReplicationController", "replicationcontrollers"
+)
 CRD = Resource(
     "apiextensions.k8s.io",
     "v1",
