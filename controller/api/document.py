@@ -61,9 +61,8 @@ def _typed(hint: Any, raw: Any, *, path: str) -> Any:
     if origin is Mapping:
         if not isinstance(raw, dict):
             raise ValueError(f"{path}: an object is wanted")
-        for key, item in raw.items():
-            _typed(get_args(hint)[1], item, path=f"{path}.{key}")
-        return raw
+        item_hint = get_args(hint)[1]
+        return {k: _typed(item_hint, item, path=f"{path}.{k}") for k, item in raw.items()}
     if not isinstance(raw, hint) or (hint is int and isinstance(raw, bool)):
         raise ValueError(f"{path}: {hint.__name__} is wanted")
     return raw
