@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from controller.api import report_encoding
 from controller.api.job_input import Target
 from controller.api.report import (
     LONGEST_S,
@@ -21,8 +22,8 @@ from controller.api.report import (
     Reason,
     RunReport,
     SnapshotReport,
-    parse_report,
 )
+from controller.api.report_parsing import parse_report
 from runner.failure import RunError
 
 FILE = "output.json"
@@ -75,7 +76,7 @@ def encode(report: RunReport, target: Target) -> str:
         },
         "stats": [_stat(host) for host in report.hosts],
     }
-    own = json.loads(report.encode(_OWN_BYTES))
+    own = json.loads(report_encoding.encode(report, _OWN_BYTES))
     return json.dumps({"targetStatus": status, "drey": own}, indent=2) + "\n"
 
 

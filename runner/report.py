@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.api.report import HostReport, RunReport, StepReport
+from controller.api.report_encoding import encode
 from runner.log import Log
 from runner.redaction import Redactor
 
@@ -40,7 +41,7 @@ def write(report: RunReport, path: Path, limit_bytes: int, log: Log) -> RunRepor
         ValueError: not even the fixed core fits.
     """
     clean = redacted(report, log.redact)
-    content = clean.encode(limit_bytes).encode()
+    content = encode(clean, limit_bytes).encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         whole = content.ljust(os.fstat(descriptor).st_size)

@@ -8,7 +8,7 @@ from controller.api.job_input import SCRATCH_DIR
 from controller.api.model import Problem
 from controller.api.names import backup_job_name, pod_hostname, restore_job_name, unlock_job_name
 from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
-from controller.api.report import snapshots_that_fit
+from controller.api.report_encoding import snapshots_that_fit
 from controller.api.resources import JOB
 from controller.api.text import parse_go_duration_s
 from controller.build.backend import LOCAL_VOLUME, local_volume

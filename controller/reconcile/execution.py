@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.api.objects import Obj, dig, meta, name_of, status
-from controller.api.report import MAX_TEXT, RunReport, parse_report
+from controller.api.report import MAX_TEXT, RunReport
+from controller.api.report_parsing import parse_report
 from controller.api.text import format_seconds, parse_time
 from controller.build.job import BACKSTOP_S
 from controller.reconcile.observed import Executor, Limits

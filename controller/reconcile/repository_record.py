@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from controller.api.objects import Key, Obj, annotations_of, status
-from controller.api.report import RepositoryReport
+from controller.api.report import MAX_UNTAGGED, RepositoryReport
 from controller.api.text import format_time, parse_time
 
 REPOSITORY_ID = "drey.dev/repository-id"
@@ -24,8 +24,6 @@ UNTAGGED_INCOMPLETE = "drey.dev/untagged-incomplete"
 """JSON object: configuration (`namespace/name`) -> ids of incomplete snapshots without a tag."""
 MAX_CONFIGURATIONS = 100
 """How many configurations each of the two names: with the longest names 32 KiB."""
-MAX_IDS = 48
-"""How many ids are kept of a configuration, the last ones. A report holds no more (D11)."""
 MAX_IDS_OF_ALL = 480
 """How many ids are kept in all, 32 KiB: those of the configuration that just ran come first."""
 _ID = re.compile("[0-9a-f]{64}")
@@ -135,7 +133,7 @@ def _untagged_after(repository: Obj, mine: str, learned: RepositoryReport) -> di
     cut to its bones: neither has an id. It clears nothing.
     """
     old = _untagged(repository)
-    ids = [item for item in learned.untagged_incomplete if _ID.fullmatch(item)][-MAX_IDS:]
+    ids = [item for item in learned.untagged_incomplete if _ID.fullmatch(item)][-MAX_UNTAGGED:]
     if not ids and not learned.id:
         return old
     others = {key: kept for key, kept in old.items() if key != mine}

@@ -20,6 +20,7 @@ from controller.api.report import (
     StepReport,
     StepState,
 )
+from controller.api.report_encoding import encode
 from controller.api.restore import RestoreSessionSpec
 from controller.api.text import format_time
 from controller.build.catalog import catalogue
@@ -426,5 +427,5 @@ def report(*hosts: HostReport, **changes: Any) -> RunReport:
 
 def reported(of: RunReport | None = None, *, code: int = 0) -> Obj:
     """Return the pod of a Job that reported."""
-    text = (of or report()).encode(12_288)
+    text = encode(of or report(), 12_288)
     return pod(terminated(code, text), phase="Failed" if code else "Succeeded")

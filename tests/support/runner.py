@@ -19,7 +19,8 @@ from controller.api.job_input import (
     RestoreInput,
     Target,
 )
-from controller.api.report import RunReport, parse_report
+from controller.api.report import RunReport
+from controller.api.report_parsing import parse_report
 from runner.log import rfc3339
 from tests.support.apiserver import bin_folder
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.api.report import (
     MAX_TEXT,
-    SMALLEST_BYTES,
+    MAX_UNTAGGED,
     ConditionReport,
     HostReport,
     RepositoryReport,
@@ -19,9 +19,9 @@ from controller.api.report import (
     SnapshotReport,
     StepReport,
     StepState,
-    parse_report,
-    snapshots_that_fit,
 )
+from controller.api.report_encoding import SMALLEST_BYTES, encode, snapshots_that_fit
+from controller.api.report_parsing import parse_report
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 COUNTS = st.integers(min_value=0, max_value=2**62)
@@ -83,7 +83,7 @@ ID = "ab" * 32
 @given(REPORTS)
 def test_round_trip(report: RunReport) -> None:
     """What was encoded without a cut is parsed to the same value; zero and unknown differ."""
-    assert parse_report(report.encode(1 << 20)) == report
+    assert parse_report(encode(report, 1 << 20)) == report
 
 
 def protecting(learned: RepositoryReport) -> RepositoryReport:
@@ -103,7 +103,7 @@ def protecting(learned: RepositoryReport) -> RepositoryReport:
 def test_budget(report: RunReport, limit_bytes: int) -> None:
     """A document never exceeds its budget, is never missing, and never turns a failure around."""
     try:
-        document = report.encode(limit_bytes)
+        document = encode(report, limit_bytes)
     except ValueError:
         assert limit_bytes < SMALLEST_BYTES
         return
@@ -139,12 +139,28 @@ def test_the_largest_foreign_report_fits_somehow(
         retention=StepReport(StepState.FAILED, text),
         conditions=(ConditionReport(text, text, text, text),) * conditions,
     )
-    parsed = parse_report(report.encode(SMALLEST_BYTES))
+    parsed = parse_report(encode(report, SMALLEST_BYTES))
     assert all(host.succeeded for host in parsed.hosts) is not failed
     assert parsed.repository.integrity is False
     assert bool(parsed.hosts[0].snapshots) is bool(snapshots)
     if len(parsed.hosts) < hosts or len(parsed.hosts[0].snapshots) < snapshots:
         assert [condition.type for condition in parsed.conditions] in ([], ["ReportCut"])
+
+
+@settings(deadline=None)
+@given(REPORTS, st.integers(0, 4 * MAX_UNTAGGED), st.integers(SMALLEST_BYTES, 12288))
+def test_the_newest_incomplete_snapshots_are_kept(
+    report: RunReport, count: int, limit_bytes: int
+) -> None:
+    """However many snapshots lack their tag: a report is written, with the last that have room."""
+    ids = tuple(f"{number:064x}" for number in range(count))
+    learned = replace(report.repository, untagged_incomplete=ids)
+    found = parse_report(encode(replace(report, repository=learned), limit_bytes)).repository
+    kept = found.untagged_incomplete
+    assert kept == ids[count - len(kept) :]
+    fitting = (limit_bytes - SMALLEST_BYTES) // (64 + len('"",'))
+    assert len(kept) >= min(count, MAX_UNTAGGED, 3 + fitting)
+    assert protecting(replace(found, untagged_incomplete=ids)) == protecting(learned)
 
 
 @settings(deadline=None)
@@ -170,7 +186,7 @@ def test_ids_of_as_many_snapshots_as_are_allowed_are_kept(limit_bytes: int, path
         snapshots_removed=2**62,
     )
     report = RunReport((host,), learned, step, step, step)
-    (found,) = parse_report(report.encode(limit_bytes)).hosts
+    (found,) = parse_report(encode(report, limit_bytes)).hosts
     assert (found.hostname, found.reason) == (host.hostname, host.reason)
     assert [item.id for item in found.snapshots] == [item.id for item in snapshots]
 
@@ -182,7 +198,7 @@ def test_sizes_of_twenty_paths_are_kept() -> None:
         for i in range(20)
     )
     report = RunReport((HostReport("host-0", True, duration_s=99.123456, snapshots=snapshots),))
-    (found,) = parse_report(report.encode(4096)).hosts
+    (found,) = parse_report(encode(report, 4096)).hosts
     assert [item.total_bytes for item in found.snapshots] == [10**12] * 20
     assert [item.path[-8:] for item in found.snapshots] == [f"/deep/{i:02}" for i in range(20)]
 
@@ -200,9 +216,9 @@ def test_detail_is_cut_before_the_core() -> None:
         unreadable=paths,
     )
     report = RunReport(hosts=(host,))
-    whole = parse_report(report.encode(1 << 16)).hosts[0]
+    whole = parse_report(encode(report, 1 << 16)).hosts[0]
     assert (len(whole.error), len(whole.unreadable)) == (MAX_TEXT, 20)
-    tight = parse_report(report.encode(1024)).hosts[0]
+    tight = parse_report(encode(report, 1024)).hosts[0]
     assert (tight.reason, tight.snapshots, tight.unreadable) == (host.reason, (snapshot,), ())
 
 
@@ -210,13 +226,13 @@ def test_many_snapshots_fit() -> None:
     """Sixteen paths fit into the message that the kubelet allows one container."""
     snapshots = tuple(SnapshotReport(ID, f"/stash-data/{i}", 10**9, 10**6) for i in range(16))
     report = RunReport(hosts=(HostReport("host-0", succeeded=True, snapshots=snapshots),))
-    assert parse_report(report.encode(4096)) == report
+    assert parse_report(encode(report, 4096)) == report
 
 
 def test_core_that_does_not_fit() -> None:
     """A core larger than the budget is refused, not cut."""
     with pytest.raises(ValueError, match="does not fit into 64 bytes"):
-        RunReport(hosts=(HostReport("host-0", succeeded=True),)).encode(64)
+        encode(RunReport(hosts=(HostReport("host-0", succeeded=True),)), 64)
 
 
 @given(st.text() | JSON.map(json.dumps))
@@ -232,7 +248,7 @@ def test_anything_else_is_a_value_error(text: str) -> None:
 @given(REPORTS, st.data())
 def test_one_field_of_another_type(report: RunReport, data: st.DataObject) -> None:
     """A report with any one value replaced by other JSON never raises but ValueError."""
-    raw = json.loads(report.encode(1 << 20))
+    raw = json.loads(encode(report, 1 << 20))
     holder: Any = raw
     key: Any = data.draw(st.sampled_from(sorted(raw)))
     while isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans()):
@@ -271,7 +287,7 @@ def test_refused(text: str) -> None:
 
 def test_texts_are_bounded() -> None:
     """No text of a foreign report is longer than an error text of ours (D32)."""
-    raw = json.loads(RunReport(hosts=(HostReport("a", succeeded=False),)).encode(4096))
+    raw = json.loads(encode(RunReport(hosts=(HostReport("a", succeeded=False),)), 4096))
     raw["hosts"][0]["error"] = "x" * 5000
     (host,) = parse_report(json.dumps(raw)).hosts
     assert replace(host, error="") == HostReport("a", succeeded=False)

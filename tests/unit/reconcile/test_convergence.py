@@ -19,6 +19,7 @@ from controller.api.objects import (
     status,
     uid_of,
 )
+from controller.api.report_encoding import encode
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -46,9 +47,9 @@ from tests.support.builders import (
 )
 from tests.support.toy_cluster import CACHED, Fuse, ToyCluster
 
-GOOD = report().encode(12_288)
-BAD = report(failed_host()).encode(12_288)
-INTERRUPTED = report(failed_host("Interrupted", "interrupted")).encode(12_288)
+GOOD = encode(report(), 12_288)
+BAD = encode(report(failed_host()), 12_288)
+INTERRUPTED = encode(report(failed_host("Interrupted", "interrupted")), 12_288)
 
 
 def world(*, used: bool) -> ToyCluster:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from controller.api.objects import Obj
+from controller.api.report_encoding import encode
 from controller.reconcile.execution import (
     REPLACED,
     Died,
@@ -241,7 +242,7 @@ def test_between_two_steps_the_time_to_start_begins_anew() -> None:
 
 def test_a_report_is_believed_as_soon_as_the_container_ended() -> None:
     """The pod says it first: neither its phase nor the Job has to follow."""
-    text = report().encode(12_288)
+    text = encode(report(), 12_288)
     assert see(pod(terminated(0, text))) == Ended(report())
     assert see(reported(), FAILED_JOB) == Ended(report())
     assert see(reported(), None, job_gone=True) == Ended(report())
@@ -255,7 +256,7 @@ def test_a_report_with_an_exit_code_is_the_report() -> None:
 
 def test_an_injected_proxy_does_not_hide_the_report() -> None:
     """Statuses are sorted by name: a sidecar may come first, and may never end."""
-    text = report().encode(12_288)
+    text = encode(report(), 12_288)
     found = see(pod(running("a-proxy"), terminated(0, text), running("zz")))
     assert found == Ended(report())
 
@@ -334,14 +335,14 @@ def test_a_disrupted_pod_is_replaced() -> None:
     """The Job ignores disruptions: the session waits for the next pod, however old the Job is."""
     assert see(EVICTED, OLD_JOB) == Waiting(60.0, REPLACED, replaced=True)
     mid_way = pod(
-        terminated(130, report(failed_host("Interrupted")).encode(12_288)), conditions=(DISRUPTED,)
+        terminated(130, encode(report(failed_host("Interrupted")), 12_288)), conditions=(DISRUPTED,)
     )
     assert see(mid_way, OLD_JOB) == Waiting(60.0, REPLACED, replaced=True)
 
 
 def test_a_disrupted_pod_that_ended_well_counts() -> None:
     """A pod that finished while it was being evicted is counted by its Job: so is its report."""
-    text = report().encode(12_288)
+    text = encode(report(), 12_288)
     done = pod(terminated(0, text), phase="Succeeded", conditions=(DISRUPTED,))
     assert see(done) == Ended(report())
 

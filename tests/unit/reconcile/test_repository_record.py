@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.objects import Key, Obj
-from controller.api.report import RepositoryReport
+from controller.api.report import MAX_UNTAGGED, RepositoryReport
 from controller.reconcile import backup_session
 from controller.reconcile.observed import Executor
 from controller.reconcile.repository_record import (
     MAX_CONFIGURATIONS,
-    MAX_IDS,
     SNAPSHOTS_AHEAD,
     UNTAGGED_INCOMPLETE,
     differs,
@@ -105,7 +104,7 @@ def test_the_record_is_bounded() -> None:
     raw: dict[str, Any] = repository()
     for number in range(MAX_CONFIGURATIONS + 20):
         key = Key("n" * 63, f"{number:0253}")
-        untagged = ids(MAX_IDS + 5, number * 100)
+        untagged = ids(MAX_UNTAGGED + 5, number * 100)
         raw = after(raw, key, snapshots_ahead=True, untagged_incomplete=untagged)
         assert untagged_incomplete(raw, key) == untagged[5:]
         assert has_snapshots_ahead(raw, key)

@@ -27,8 +27,8 @@ from controller.api.report import (
     SnapshotReport,
     StepReport,
     StepState,
-    parse_report,
 )
+from controller.api.report_parsing import parse_report
 from runner import metrics
 from runner import report as report_module
 from runner.execution import Execution
