@@ -120,11 +120,6 @@ class WorkQueue:
         with self._lock:
             self._limiter.forget((lane, key))
 
-    def failures(self, lane: str, key: Key) -> int:
-        """Return the failures in a row."""
-        with self._lock:
-            return self._limiter.failures((lane, key))
-
     def get(self, lane: str, timeout_s: float | None = None) -> Key | None:
         """Return the next due key and mark it as processing; `done` must follow.
 

@@ -40,10 +40,6 @@ class RateLimiter:
         exponential = min(self.base_s * 2.0 ** min(failures, 60), self.cap_s)
         return max(exponential, self._reserve(now_s))
 
-    def failures(self, key: Hashable) -> int:
-        """Return the number of failures since the key was last forgotten."""
-        return self._failures.get(key, 0)
-
     def forget(self, key: Hashable) -> None:
         """End the count of a key."""
         self._failures.pop(key, None)

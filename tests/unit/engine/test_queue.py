@@ -106,8 +106,8 @@ def test_rate_limited_adds_back_off_until_forgotten() -> None:
     assert take(q) == A
     q.forget("x", A)
     q.done("x", A)
-    assert q.failures("x", A) == 0
     assert q.add_rate_limited("x", A, at_least_s=7.0) == 7.0
+    assert q.add_rate_limited("x", A) == 0.01
 
 
 def test_shutdown_wakes_workers_and_takes_nothing_more() -> None:

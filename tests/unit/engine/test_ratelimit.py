@@ -11,7 +11,6 @@ def test_delays_double_up_to_the_cap() -> None:
     delays = [limiter.delay_s("a", 1000.0 * n) for n in range(100)]
     assert delays[:4] == [0.005, 0.01, 0.02, 0.04]
     assert max(delays) == delays[-1] == 300.0
-    assert limiter.failures("a") == 100
 
 
 def test_forget_starts_over() -> None:
@@ -20,7 +19,6 @@ def test_forget_starts_over() -> None:
     for _ in range(10):
         limiter.delay_s("a", 0.0)
     limiter.forget("a")
-    assert limiter.failures("a") == 0
     assert limiter.delay_s("a", 0.0) == 0.005
 
 
