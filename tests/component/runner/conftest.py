@@ -1,11 +1,23 @@
 """Places for the runner's component tests."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.runner import Place
+
+
+@pytest.fixture(autouse=True)
+def default_sigint() -> Iterator[None]:
+    """Let children have the default SIGINT, also where pytest itself was told to ignore it.
+
+    A shell's background job is; children inherit what is ignored, and lose what has a handler.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from runner.restic.process import DRAIN_S, Ending, Interruption, Stop, run
+from tests.support.runner import ROOT
 
 
 def shell(
@@ -56,6 +58,25 @@ def test_interruption_is_sigint() -> None:
     script = "trap 'echo cleaned; exit 130' INT; sleep 30 & wait"
     ending, out, _ = shell(script, interruption=interruption)
     assert (ending, out) == (Ending(130, Stop.SIGNAL), b"cleaned\n")
+
+
+IGNORED = """
+import os, signal, threading
+from runner.restic.process import Interruption, run
+
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+interruption, drop = Interruption(), bytearray().extend
+interruption.install()
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+print(run(["/bin/sleep", "30"], {}, on_stdout=drop, on_stderr=drop, interruption=interruption))
+"""
+
+
+def test_sigint_ignored_at_the_start() -> None:
+    """A runner that was started with SIGINT ignored ends its process with it all the same."""
+    shell = ["/bin/sh", "-c", 'trap \'\' INT; exec "$0" -c "$1"', sys.executable, IGNORED]
+    done = subprocess.run(shell, capture_output=True, check=True, text=True, cwd=ROOT, timeout=20)
+    assert done.stdout == f"{Ending(-signal.SIGINT, Stop.SIGNAL)}\n"
 
 
 def test_nothing_starts_after_an_interruption() -> None:
