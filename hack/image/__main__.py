@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     provider = cluster.provider(options.provider)
-    image: images.Drey | images.Pushgateway
+    image: images.Image
     if options.which == "pushgateway":
         if provider == "kind":
             print(f"{images.PUSHGATEWAY}: nothing to do, kind pulls it from its registry")
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build(image: images.Drey | images.Pushgateway) -> None:
+def _build(image: images.Image) -> None:
     if image.is_current():
         print(f"{image.name}: up to date")
         return
@@ -97,7 +97,7 @@ def _build(image: images.Drey | images.Pushgateway) -> None:
     print(f"{image.name}: built in {time.monotonic() - start:.1f} s, {size_mb:.0f} MB uncompressed")
 
 
-def _load(image: images.Drey | images.Pushgateway, provider: str) -> None:
+def _load(image: images.Image, provider: str) -> None:
     if provider == "native" and cluster.loaded_id(image.name) == image.built().id:
         print(f"{image.name}: the cluster has it")
         return

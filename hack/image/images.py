@@ -1,6 +1,7 @@
 """The two images of the project: Drey's own, and Pushgateway for clusters without a registry."""
 
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,72 @@ REGISTRY_BASE = "docker.io/library/debian:bookworm-slim"
 ARCHIVES = Path("build") / "image"
 
 
-class Drey:
+class Image(ABC):
+    """An image of the builder: what all of them can do.
+
+    Args:
+        root: the repository.
+        name: with tag.
+        engine: the builder.
+        archive: name of the file to which it is saved.
+    """
+
+    def __init__(self, root: Path, name: str, engine: Engine, archive: str) -> None:
+        self.name = name
+        self._root = root
+        self._engine = engine
+        self._archive = root / ARCHIVES / archive
+
+    @abstractmethod
+    def build(self) -> None:
+        """Build it.
+
+        Raises:
+            ImageError, ClusterError: a part is missing or a step failed; with its last lines.
+        """
+
+    @abstractmethod
+    def _digest(self) -> str:
+        """Return the digest of all its inputs."""
+
+    @abstractmethod
+    def _facts(self) -> dict[str, Any]:
+        """Return what `info` prints of this image only."""
+
+    def is_current(self) -> bool:
+        """Say whether the builder has an image of exactly these inputs."""
+        built = self._engine.find(self.name)
+        return built is not None and built.labels.get(inputs.LABEL) == self._digest()
+
+    def built(self) -> Built:
+        """Return the built image.
+
+        Raises:
+            ImageError: it was not built.
+        """
+        built = self._engine.find(self.name)
+        if built is None:
+            raise ImageError(f"{self.name}: not built; run `python3 hack/image build`")
+        return built
+
+    def save(self) -> Path:
+        """Write the image to an archive and return it; the caller removes it."""
+        self._engine.save(self.name, self._archive)
+        return self._archive
+
+    def info(self) -> dict[str, Any]:
+        """Return what `info` prints; id and size are null while the image is not built."""
+        built = self._engine.find(self.name)
+        return {
+            "image": self.name,
+            **self._facts(),
+            "current": self.is_current(),
+            "id": built.id if built else None,
+            "size_bytes": built.size_bytes if built else None,
+        }
+
+
+class Drey(Image):
     """Our image.
 
     Args:
@@ -28,25 +94,15 @@ class Drey:
 
     def __init__(self, root: Path, *, name: str | None, provider: str, base: str | None) -> None:
         pyproject = (root / "pyproject.toml").read_text()
-        self.name = name or inputs.default_image(pyproject)
+        native = provider == "native"
+        engine: Engine = Buildah() if native else Docker(cluster.container_engine())
+        super().__init__(root, name or inputs.default_image(pyproject), engine, "drey.tar")
         self._version = inputs.version(pyproject)
-        self._root = root
-        self._native = provider == "native"
-        self._engine: Engine = Buildah() if self._native else Docker(cluster.container_engine())
-        self._own_base = base is None and self._native
-        self._base = base or (cluster_images.BASE if self._native else REGISTRY_BASE)
-
-    def is_current(self) -> bool:
-        """Say whether the builder has an image of exactly these inputs."""
-        built = self._engine.find(self.name)
-        return built is not None and built.labels.get(inputs.LABEL) == self._digest()
+        self._own_base = base is None and native
+        self._base = base or (cluster_images.BASE if native else REGISTRY_BASE)
 
     def build(self) -> None:
-        """Prepare build/image and build.
-
-        Raises:
-            ImageError, ClusterError: a part is missing or a step failed; with its last lines.
-        """
+        """See Image; prepares build/image."""
         if self._own_base:
             cluster_images.ensure_base()
         context.prepare(self._root)
@@ -58,31 +114,8 @@ class Drey:
         log = self._root / "build" / "image" / "build.log"
         self._engine.build(self._root, self.name, Recipe(self._base, labels), log)
 
-    def built(self) -> Built:
-        """Return the built image.
-
-        Raises:
-            ImageError: it was not built.
-        """
-        return _found(self._engine, self.name)
-
-    def save(self) -> Path:
-        """Write the image to an archive and return it; the caller removes it."""
-        archive = self._root / ARCHIVES / "drey.tar"
-        self._engine.save(self.name, archive)
-        return archive
-
-    def info(self) -> dict[str, Any]:
-        """Return what `info` prints; id and size are null while the image is not built."""
-        built = self._engine.find(self.name)
-        return {
-            "image": self.name,
-            "version": self._version,
-            "revision": self._revision(),
-            "current": self.is_current(),
-            "id": built.id if built else None,
-            "size_bytes": built.size_bytes if built else None,
-        }
+    def _facts(self) -> dict[str, Any]:
+        return {"version": self._version, "revision": self._revision()}
 
     def _digest(self) -> str:
         base = self._engine.find(self._base)
@@ -106,7 +139,7 @@ class Drey:
             return ""
 
 
-class Pushgateway:
+class Pushgateway(Image):
     """The image that the manifests name, made from the pinned Go module for the native cluster."""
 
     # a numeric user, as runAsNonRoot needs it; metrics are kept in memory, nothing is written
@@ -118,55 +151,17 @@ class Pushgateway:
     )  # fmt: skip
 
     def __init__(self, root: Path) -> None:
-        self.name = PUSHGATEWAY
-        self._root = root
-        self._engine = Buildah()
-
-    def is_current(self) -> bool:
-        """Say whether the builder has an image of exactly this binary's pins and settings."""
-        built = self._engine.find(self.name)
-        return built is not None and built.labels.get(inputs.LABEL) == self._digest()
+        self._buildah = Buildah()
+        super().__init__(root, PUSHGATEWAY, self._buildah, "pushgateway.tar")
 
     def build(self) -> None:
-        """Build the binary when the cache lacks it, and the image.
-
-        Raises:
-            ImageError, ClusterError: a program is missing or a step failed.
-        """
+        """See Image; builds the binary when the cache lacks it."""
         binary = tools.ensure(["pushgateway"]) / "pushgateway"
         config = [*self._CONFIG, "--label", f"{inputs.LABEL}={self._digest()}"]
-        self._engine.from_scratch(self.name, binary, config)
+        self._buildah.from_scratch(self.name, binary, config)
 
-    def built(self) -> Built:
-        """Return the built image.
-
-        Raises:
-            ImageError: it was not built.
-        """
-        return _found(self._engine, self.name)
-
-    def save(self) -> Path:
-        """Write the image to an archive and return it; the caller removes it."""
-        archive = self._root / ARCHIVES / "pushgateway.tar"
-        self._engine.save(self.name, archive)
-        return archive
-
-    def info(self) -> dict[str, Any]:
-        """Return what `info` prints; id and size are null while the image is not built."""
-        built = self._engine.find(self.name)
-        return {
-            "image": self.name,
-            "current": self.is_current(),
-            "id": built.id if built else None,
-            "size_bytes": built.size_bytes if built else None,
-        }
+    def _facts(self) -> dict[str, Any]:
+        return {}
 
     def _digest(self) -> str:
         return inputs.digest({}, [tools.binaries_folder().name, *self._CONFIG])
-
-
-def _found(engine: Engine, name: str) -> Built:
-    built = engine.find(name)
-    if built is None:
-        raise ImageError(f"{name}: not built; run `python3 hack/image build`")
-    return built
