@@ -1,27 +1,39 @@
 """BackupConfiguration: what to back up, when, where to, and what to keep."""
 
-import re
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from controller.api.checks import (
+    alias_problems,
+    duration_problems,
+    mount_problems,
+    name_problems,
+    replicas_problems,
+)
 from controller.api.flags import user_flags
+from controller.api.hooks import BackupHooks, hook_problems
 from controller.api.job_input import is_keep_tag
 from controller.api.model import Model, Problem
 from controller.api.names import PVC_BACKUP
 from controller.api.objects import Obj
-from controller.api.repository import mount_path_problem
-from controller.api.text import parse_go_duration_s
+from controller.api.references import (
+    RepositoryRef,
+    TargetRef,
+    repository_ref_problems,
+    target_ref_problems,
+    workload_ref_problems,
+)
+from controller.api.resources import STATEFUL_SET
+from controller.api.workload import MAX_CLAIMS
 
 DEFAULT_MOUNT_PATH = "/stash-data"
 DEFAULT_HOST = "host-0"
 DEFAULT_HISTORY_LIMIT = 1
 MAX_PATHS = 20
 """What one report holds with sizes and the ends of the paths (D11, D33)."""
-# A DNS name; upper case and underscores, which restic and Stash allow, are left alone.
-_ALIAS = re.compile(r"(?!.{254})[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", re.DOTALL)
-
 Driver = Literal["Restic", "VolumeSnapshotter"]
+SNAPSHOTTER: Final = "VolumeSnapshotter"
 
 
 class Param(Model):
@@ -36,22 +48,6 @@ class TaskRef(Model):
 
     name: str = ""
     params: tuple[Param, ...] = ()
-
-
-class RepositoryRef(Model):
-    """The Repository; its namespace defaults to that of the object that names it."""
-
-    name: str
-    namespace: str = ""
-
-
-class TargetRef(Model):
-    """The object that is protected; its namespace defaults to that of the object that names it."""
-
-    api_version: str = ""
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
 
 
 class BackupTarget(Model):
@@ -116,7 +112,7 @@ class BackupConfigurationSpec(Model):
     runtime_settings: RuntimeSettings = RuntimeSettings()
     temp_dir: TempDir = TempDir()
     interim_volume_template: Obj | None = None
-    hooks: Obj | None = None
+    hooks: BackupHooks | None = None
     paused: bool = False
     backup_history_limit: int | None = None
     time_out: str = ""
@@ -153,23 +149,57 @@ def backup_configuration_problems(
 ) -> tuple[Problem, ...]:
     """Return what is wrong with a BackupConfiguration beyond its schema."""
     problems: list[Problem] = []
-    if spec.driver == "Restic":
-        if spec.repository is None:
-            problems.append(Problem("spec.repository", "name the Repository to back up to"))
-        if not spec.task.name:
-            problems.append(Problem("spec.task.name", "name the Task, for example pvc-backup"))
-    if spec.hooks:
-        problems.append(Problem("spec.hooks", "hooks are not supported yet: remove them"))
+    if spec.driver == SNAPSHOTTER:
+        problems += _snapshot_problems(spec, namespace=namespace)
+    else:
+        problems += _restic_problems(spec, namespace=namespace)
     if spec.interim_volume_template:
         problems.append(Problem("spec.interimVolumeTemplate", "not supported yet: remove it"))
-    if spec.repository is not None:
-        problems += repository_ref_problems(spec.repository, namespace=namespace)
-    problems += _target_problems(spec, namespace=namespace)
     problems += _retention_problems(spec.retention_policy)
     problems += duration_problems("spec.timeOut", spec.time_out)
     if spec.retry_config is not None:
         problems += duration_problems("spec.retryConfig.delay", spec.retry_config.delay)
     return tuple(problems)
+
+
+def _restic_problems(spec: BackupConfigurationSpec, *, namespace: str) -> list[Problem]:
+    problems: list[Problem] = []
+    if spec.repository is None:
+        problems.append(Problem("spec.repository", "name the Repository to back up to"))
+    if not spec.task.name:
+        problems.append(Problem("spec.task.name", "name the Task, for example pvc-backup"))
+    if spec.hooks is not None and (spec.hooks.pre_backup or spec.hooks.post_backup):
+        problems.append(
+            Problem("spec.hooks", "hooks are not supported yet with the Restic driver: remove them")
+        )
+    if spec.repository is not None:
+        problems += repository_ref_problems(spec.repository, namespace=namespace)
+    return problems + _target_problems(spec, namespace=namespace)
+
+
+def _snapshot_problems(spec: BackupConfigurationSpec, *, namespace: str) -> list[Problem]:
+    """Return what is wrong for VolumeSnapshots; what only restic reads is ignored, as by Stash."""
+    problems: list[Problem] = []
+    target = spec.target
+    if target is None:
+        problems.append(Problem("spec.target", "name the target, for example a StatefulSet"))
+    else:
+        problems += workload_ref_problems(target.ref, namespace=namespace)
+        path = "spec.target.replicas"
+        if target.replicas is not None and target.ref.kind != STATEFUL_SET.kind:
+            problems.append(Problem(path, f"only for a {STATEFUL_SET.kind}: remove it"))
+        else:
+            problems += replicas_problems(path, target.replicas, most=MAX_CLAIMS)
+        if target.snapshot_class_name:
+            problems += name_problems("spec.target.snapshotClassName", target.snapshot_class_name)
+    if spec.hooks is not None:
+        for name, hook in (
+            ("preBackup", spec.hooks.pre_backup),
+            ("postBackup", spec.hooks.post_backup),
+        ):
+            if hook is not None:
+                problems += hook_problems(f"spec.hooks.{name}", hook)
+    return problems
 
 
 def _target_problems(spec: BackupConfigurationSpec, *, namespace: str) -> list[Problem]:
@@ -237,82 +267,6 @@ def flag_problems(verb: str, args: tuple[str, ...]) -> list[Problem]:
         user_flags(verb, args)
     except ValueError as err:
         return [Problem("spec.target.args", str(err))]
-    return []
-
-
-def alias_problems(alias: str) -> list[Problem]:
-    """Return what is wrong with an alias, which becomes restic's host name."""
-    if not alias or _ALIAS.fullmatch(alias):
-        return []
-    message = f"give a host name of at most 253 characters, such as db-0, not {alias[:64]!r}"
-    return [Problem("spec.target.alias", message)]
-
-
-def repository_ref_problems(ref: RepositoryRef, *, namespace: str) -> list[Problem]:
-    """Return what is wrong with a reference to a Repository (D24)."""
-    if ref.namespace in ("", namespace):
-        return []
-    return [
-        Problem(
-            "spec.repository.namespace",
-            f"a Repository of another namespace ({ref.namespace}) is not supported yet: "
-            f"create one in {namespace}",
-        )
-    ]
-
-
-def target_ref_problems(ref: TargetRef, *, namespace: str) -> list[Problem]:
-    """Return what is wrong with a reference to a target."""
-    problems = []
-    if not ref.name or not ref.kind:
-        problems.append(Problem("spec.target.ref", "give apiVersion, kind and name"))
-    if ref.namespace not in ("", namespace):
-        problems.append(
-            Problem(
-                "spec.target.ref.namespace",
-                f'cross-namespace target reference is not allowed for "{ref.kind}"',
-            )
-        )
-    if ref.kind and ref.kind != "PersistentVolumeClaim":
-        problems.append(
-            Problem(
-                "spec.target.ref.kind",
-                f"{ref.kind} is not supported yet: name a PersistentVolumeClaim",
-            )
-        )
-    return problems
-
-
-def mount_problems(volume_mounts: tuple[dict[str, Any], ...]) -> list[Problem]:
-    """Return what is wrong with the target's volume mounts."""
-    problems = []
-    for index, mount in enumerate(volume_mounts):
-        path = f"spec.target.volumeMounts[{index}]"
-        if index:
-            problems.append(Problem(path, "a claim is mounted once: remove it"))
-            continue
-        folder = str(mount.get("mountPath") or "")
-        if problem := mount_path_problem(f"{path}.mountPath", folder):
-            problems.append(problem)
-        problems += [
-            Problem(
-                f"{path}.{field}",
-                f"the whole claim is mounted: remove it; for a part of it name a folder below "
-                f"{folder} in paths",
-            )
-            for field in ("subPath", "subPathExpr")
-            if mount.get(field)
-        ]
-    return problems
-
-
-def duration_problems(path: str, text: str) -> list[Problem]:
-    """Return what is wrong with a Go duration."""
-    if not text:
-        return []
-    seconds = parse_go_duration_s(text)
-    if seconds is None or seconds <= 0:
-        return [Problem(path, f"give a positive duration such as 30m or 1h30m, not {text!r}")]
     return []
 
 

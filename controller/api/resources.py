@@ -82,16 +82,12 @@ VOLUME_SNAPSHOT_CONTENT = Resource(
     "volumesnapshotcontents",
     namespaced=False,
 )
-STORAGE_CLASS = Resource(
-    "storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False
-)
+STORAGE_CLASS = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
 STATEFUL_SET = Resource("apps", "v1", "StatefulSet", "statefulsets")
 DAEMON_SET = Resource("apps", "v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets")
-REPLICATION_CONTROLLER = Resource(
-    "", "v1", "ReplicationController", "replicationcontrollers"
-)
+REPLICATION_CONTROLLER = Resource("", "v1", "ReplicationController", "replicationcontrollers")
 CRD = Resource(
     "apiextensions.k8s.io",
     "v1",

@@ -5,25 +5,28 @@ from typing import Any
 from pydantic import Field
 
 from controller.api.backup import (
+    SNAPSHOTTER,
     Driver,
-    RepositoryRef,
     RuntimeSettings,
-    TargetRef,
     TaskRef,
     TempDir,
-    alias_problems,
-    duration_problems,
     flag_problems,
     host_of,
     is_below,
     mount_path_of,
-    mount_problems,
-    repository_ref_problems,
-    target_ref_problems,
 )
+from controller.api.checks import alias_problems, duration_problems, mount_problems
+from controller.api.claim_templates import claim_template_problems
+from controller.api.hooks import RestoreHooks
 from controller.api.model import Model, Problem
 from controller.api.names import PVC_RESTORE
 from controller.api.objects import Obj
+from controller.api.references import (
+    RepositoryRef,
+    TargetRef,
+    repository_ref_problems,
+    target_ref_problems,
+)
 
 
 class Rule(Model):
@@ -60,7 +63,7 @@ class RestoreSessionSpec(Model):
     runtime_settings: RuntimeSettings = RuntimeSettings()
     temp_dir: TempDir = TempDir()
     interim_volume_template: Obj | None = None
-    hooks: Obj | None = None
+    hooks: RestoreHooks | None = None
     time_out: str = Field(default="")
 
 
@@ -87,18 +90,55 @@ def rule_for(spec: RestoreSessionSpec, host: str) -> Rule | None:
 def restore_session_problems(spec: RestoreSessionSpec, *, namespace: str) -> tuple[Problem, ...]:
     """Return what is wrong with a RestoreSession beyond its schema."""
     problems: list[Problem] = []
-    if spec.driver != "Restic":
-        problems.append(Problem("spec.driver", "VolumeSnapshotter is not supported yet"))
+    if spec.driver == SNAPSHOTTER:
+        problems += _claim_problems(spec, namespace=namespace)
+    else:
+        problems += _restic_problems(spec, namespace=namespace)
+    if spec.hooks is not None and (spec.hooks.pre_restore or spec.hooks.post_restore):
+        problems.append(
+            Problem("spec.hooks", "hooks of a restore are not supported yet: remove them")
+        )
+    if spec.interim_volume_template:
+        problems.append(Problem("spec.interimVolumeTemplate", "not supported yet: remove it"))
+    problems += duration_problems("spec.timeOut", spec.time_out)
+    return tuple(problems)
+
+
+def _claim_problems(spec: RestoreSessionSpec, *, namespace: str) -> list[Problem]:
+    """Return what is wrong for VolumeSnapshots; Repository and Task are ignored, as by Stash."""
+    target = spec.target
+    if target is None:
+        return [Problem("spec.target", "give volumeClaimTemplates, the claims to restore")]
+    problems: list[Problem] = []
+    if target.ref.kind or target.ref.name:
+        problems.append(
+            Problem(
+                "spec.target.ref",
+                "VolumeSnapshots are restored to new claims only, those of volumeClaimTemplates: "
+                "remove it",
+            )
+        )
+    if rules_of(spec):
+        problems.append(
+            Problem(
+                "spec.target.rules" if target.rules else "spec.rules",
+                "rules choose among restic's snapshots: name a VolumeSnapshot in the dataSource of "
+                "each claim template and remove them",
+            )
+        )
+    return problems + claim_template_problems(
+        target.volume_claim_templates, target.replicas, namespace=namespace
+    )
+
+
+def _restic_problems(spec: RestoreSessionSpec, *, namespace: str) -> list[Problem]:
+    problems: list[Problem] = []
     if spec.repository is None:
         problems.append(Problem("spec.repository", "name the Repository to restore from"))
     else:
         problems += repository_ref_problems(spec.repository, namespace=namespace)
     if not spec.task.name:
         problems.append(Problem("spec.task.name", "name the Task, for example pvc-restore"))
-    if spec.hooks:
-        problems.append(Problem("spec.hooks", "hooks are not supported yet: remove them"))
-    if spec.interim_volume_template:
-        problems.append(Problem("spec.interimVolumeTemplate", "not supported yet: remove it"))
     if spec.target is None:
         problems.append(Problem("spec.target", "name the target, for example a PVC"))
     elif spec.target.volume_claim_templates:
@@ -115,9 +155,7 @@ def restore_session_problems(spec: RestoreSessionSpec, *, namespace: str) -> tup
         if spec.task.name == PVC_RESTORE:
             problems += flag_problems("restore", spec.target.args)
         problems += mount_problems(spec.target.volume_mounts)
-    problems += _rule_problems(spec)
-    problems += duration_problems("spec.timeOut", spec.time_out)
-    return tuple(problems)
+    return problems + _rule_problems(spec)
 
 
 def _rule_problems(spec: RestoreSessionSpec) -> list[Problem]:

@@ -32,6 +32,8 @@ WORKLOADS: Mapping[str, Resource] = MappingProxyType(
     }
 )
 """The kinds that make pods from a template, by kind."""
+MAX_CLAIMS = 1000
+"""More claims of ordinals are not listed: one session cannot tell of so many."""
 _OPERATORS: Mapping[str, str] = MappingProxyType(
     {"In": "{key} in ({values})", "NotIn": "{key} notin ({values})", "DoesNotExist": "!{key}"}
 )
@@ -53,7 +55,8 @@ def volumes_of(kind: str, target: Obj, replicas: int | None) -> Volumes:
 
     For a StatefulSet the claims of `volumeClaimTemplates` come first, ordinal by ordinal; then, as
     for every workload, what the pod template names itself. `replicas` replaces the StatefulSet's
-    own number, and is ignored elsewhere.
+    own number, and is ignored elsewhere. Beyond MAX_CLAIMS ordinals the list is cut, and too long
+    for a session all the same.
     """
     if kind == PVC.kind:
         return Volumes((name_of(target),))
@@ -85,7 +88,7 @@ def _ordinals(target: Obj, replicas: int | None) -> range:
         own = spec(target).get("replicas")
         replicas = 1 if own is None else int(own)
     start = int(dig(spec(target), "ordinals", "start") or 0)
-    return range(start, start + replicas)
+    return range(start, start + min(replicas, MAX_CLAIMS + 1))
 
 
 def selector_of(kind: str, target: Obj) -> str:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from controller.api.backup import BackupConfigurationSpec, RetentionPolicy, TargetRef, paths_of
+from controller.api.backup import BackupConfigurationSpec, RetentionPolicy, paths_of
 from controller.api.job_input import (
     ENVIRONMENT_VARIABLE,
     BackupInput,
@@ -14,6 +14,7 @@ from controller.api.job_input import (
     Target,
 )
 from controller.api.objects import Obj, dig, meta, name_of, namespace_of
+from controller.api.references import TargetRef
 from controller.api.restore import RestoreSessionSpec
 from controller.api.text import format_time, parse_go_duration_s, parse_time
 from controller.build.backend import repository_input

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.api.backup import TargetRef, is_below
+from controller.api.backup import is_below
 from controller.api.catalog import FunctionSpec, Step
 from controller.api.job_input import RESTORE_ROOT
 from controller.api.model import Problem
 from controller.api.names import container_name
 from controller.api.objects import Obj, dig
+from controller.api.references import TargetRef
 from controller.build.order import JobOrder
 from controller.build.template import Template, names_in
 from controller.build.variables import (

@@ -10,11 +10,11 @@ from controller.api.backup import (
     BackupConfigurationSpec,
     Param,
     RetentionPolicy,
-    TargetRef,
     paths_of,
 )
 from controller.api.model import Problem
 from controller.api.objects import name_of, namespace_of
+from controller.api.references import TargetRef
 from controller.api.restore import RestoreSessionSpec
 from controller.build.backend import location_of
 from controller.build.order import JobOrder

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from controller.api.backup import TargetRef
 from controller.api.catalog import TaskSpec
 from controller.api.conditions import Condition, Type, repository_found, secret_found, target_found
 from controller.api.model import Problem, parse_spec
 from controller.api.objects import Key, Obj, dig, is_deleting, spec
+from controller.api.references import TargetRef
 from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.text import parse_time
 from controller.reconcile.observed import References
