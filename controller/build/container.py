@@ -1,6 +1,6 @@
 """From a step to a container: environment, resources, security, mounts (stash.md 3.6, D19, D26)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from controller.api.job_input import RESTORE_ROOT, SCRATCH_DIR, SECRET_DIR
@@ -120,8 +120,13 @@ def step_container(
         pod_uid=pod_uid,
     )
     if step is steps[-1]:
-        container |= {key: settings[key] for key in _MAIN_ONLY if settings.get(key)}
+        container |= main_fields(settings)
     return container
+
+
+def main_fields(settings: Obj) -> dict[str, Any]:
+    """Return the probes and lifecycle handlers, which go on a pod's main container only."""
+    return {key: settings[key] for key in _MAIN_ONLY if settings.get(key)}
 
 
 def own_mounts(order: JobOrder) -> list[dict[str, Any]]:
@@ -244,9 +249,19 @@ def _refusal(name: str) -> str:
 
 def environment_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
     """Return a problem for each environment variable that is not the user's to set."""
+    return variable_problems(_places(order, steps))
+
+
+def handler_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
+    """Return a problem for each command that would run in a container of ours (D26)."""
+    return command_problems(_places(order, steps), beside="the storage Secret")
+
+
+def variable_problems(places: Iterable[tuple[str, Obj]]) -> list[Problem]:
+    """Return a problem for each refused variable in runtime settings, given with their path."""
     names = (
         (f"{place}.{field}[{index}].{key}", str(entry.get(key) or ""))
-        for place, settings in _places(order, steps)
+        for place, settings in places
         for field, key in (("env", "name"), ("envFrom", "prefix"))
         for index, entry in enumerate(settings.get(field) or ())
     )
@@ -255,15 +270,18 @@ def environment_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list
     ]
 
 
-def handler_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
-    """Return a problem for each command that would run in a container of ours (D26)."""
+def command_problems(places: Iterable[tuple[str, Obj]], *, beside: str) -> list[Problem]:
+    """Return a problem for each handler in runtime settings that runs a command.
+
+    `beside` says what the command would get at.
+    """
     return [
         Problem(
             f"{place}.{'.'.join(path)}",
-            "a command would run beside the storage Secret: remove it; the report and timeOut say "
+            f"a command would run beside {beside}: remove it; the report and timeOut say "
             "whether the Job works",
         )
-        for place, settings in _places(order, steps)
+        for place, settings in places
         for path in _HANDLERS
         if dig(settings, *path) is not None
     ]

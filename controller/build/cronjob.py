@@ -4,21 +4,16 @@ import hashlib
 import json
 from typing import Any
 
-from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
+from controller.api.backup import BackupConfigurationSpec
 from controller.api.names import trigger_name
 from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
 from controller.api.resources import BACKUP_CONFIGURATION, CRON_JOB
+from controller.build.api_pod import api_container, api_pod_template
 from controller.build.child import child
-from controller.build.container import (
-    is_refused,
-    pinned_environment,
-    security_context,
-    shared_fields,
-)
 from controller.build.input import named_environment_variable
 from controller.build.installation import Installation
 from controller.build.labels import BACKUP, JOB_NAME, child_labels, own_labels, session_labels
-from controller.build.pod import job_policy, pod_security_context, pod_template
+from controller.build.pod import job_policy
 from controller.build.rbac import trigger_service_account
 
 TRIGGER_ENVIRONMENT_VARIABLE = "DREY_TRIGGER"
@@ -35,8 +30,6 @@ _DIGESTED = (
     "successfulJobsHistoryLimit",
     "failedJobsHistoryLimit",
 )
-# The trigger needs no right on any file: what the user grants the backup is not handed on.
-_NOT_HANDED_ON = ("capabilities", "privileged", "allowPrivilegeEscalation", "procMount")
 
 
 def trigger_cron_job(
@@ -50,18 +43,13 @@ def trigger_cron_job(
     owner = (BACKUP_CONFIGURATION, configuration)
     kind = BACKUP_CONFIGURATION.kind
     labels = child_labels(BACKUP, kind, configuration)
-    template = pod_template(
+    template = api_pod_template(
         installation,
         spec.runtime_settings,
         labels=own_labels(BACKUP, kind, configuration),
-        containers=[_container(configuration, spec, installation)],
-        volumes=(),
-        security_context=_pod_security(spec.runtime_settings),
-        needs_token=True,
+        container=_container(configuration, spec, installation),
         service_account=trigger_service_account(configuration, spec),
     )
-    template["spec"]["automountServiceAccountToken"] = True
-    template["spec"]["terminationGracePeriodSeconds"] = 10
     return child(
         CRON_JOB,
         trigger_name(name_of(configuration)),
@@ -119,37 +107,19 @@ def trigger_digest(cron_job: Obj) -> str:
 def _container(
     configuration: Obj, spec: BackupConfigurationSpec, installation: Installation
 ) -> dict[str, Any]:
-    settings = spec.runtime_settings.container
-    given = {
-        key: value
-        for key, value in (settings.get("securityContext") or {}).items()
-        if key not in _NOT_HANDED_ON
-    }
-    context = security_context(
-        given,
-        own=True,
-        is_backup=True,
-        pod_uid=_pod_security(spec.runtime_settings).get("runAsUser"),
-    )
-    context["capabilities"] = {"drop": ["ALL"]}
     job_name: dict[str, Any] = {"fieldRef": {"fieldPath": f"metadata.labels['{JOB_NAME}']"}}
-    ours: list[dict[str, Any]] = [
-        named_environment_variable(TRIGGER_ENVIRONMENT_VARIABLE, _document(configuration, spec)),
-        {"name": JOB_NAME_ENVIRONMENT_VARIABLE, "valueFrom": job_name},
-    ]
-    return {
-        "name": "stash-trigger",
-        "image": installation.image,
-        "imagePullPolicy": installation.image_pull_policy,
-        "args": ["trigger"],
-        "env": [
-            *(v for v in settings.get("env") or () if not is_refused(v)),
-            *pinned_environment(settings),
-            *ours,
+    return api_container(
+        "stash-trigger",
+        "trigger",
+        installation=installation,
+        settings=spec.runtime_settings,
+        environment=[
+            named_environment_variable(
+                TRIGGER_ENVIRONMENT_VARIABLE, _document(configuration, spec)
+            ),
+            {"name": JOB_NAME_ENVIRONMENT_VARIABLE, "valueFrom": job_name},
         ],
-        **shared_fields(installation, settings),
-        "securityContext": context,
-    }
+    )
 
 
 def _document(configuration: Obj, spec: BackupConfigurationSpec) -> str:
@@ -164,7 +134,3 @@ def _document(configuration: Obj, spec: BackupConfigurationSpec) -> str:
         "labels": dict(session_labels(configuration, spec.target)),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
-
-
-def _pod_security(settings: RuntimeSettings) -> dict[str, Any]:
-    return pod_security_context(settings, is_backup=True)

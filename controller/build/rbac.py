@@ -25,7 +25,7 @@ _API_GROUP = "rbac.authorization.k8s.io"
 
 def trigger_service_account(configuration: Obj, spec: BackupConfigurationSpec) -> str:
     """Return the ServiceAccount of the CronJob's pods: the user's, else one of ours."""
-    return _given_account(spec.runtime_settings.pod) or trigger_name(name_of(configuration))
+    return given_account(spec.runtime_settings.pod) or trigger_name(name_of(configuration))
 
 
 def trigger_rbac(configuration: Obj, spec: BackupConfigurationSpec) -> tuple[Obj, ...]:
@@ -34,16 +34,16 @@ def trigger_rbac(configuration: Obj, spec: BackupConfigurationSpec) -> tuple[Obj
     account = trigger_service_account(configuration, spec)
     owner = (BACKUP_CONFIGURATION, configuration)
     labels = child_labels(BACKUP, BACKUP_CONFIGURATION.kind, configuration)
-    binding = _binding(
+    binding = role_binding(
         name,
         owner,
         labels=labels,
         account=account,
-        role={"apiGroup": _API_GROUP, "kind": "ClusterRole", "name": TRIGGER_CLUSTER_ROLE},
+        role=cluster_role(TRIGGER_CLUSTER_ROLE),
     )
-    if _given_account(spec.runtime_settings.pod):
+    if given_account(spec.runtime_settings.pod):
         return (binding,)
-    return _account(name, owner, labels=labels), binding
+    return service_account(name, owner, labels=labels), binding
 
 
 def needs_api_access(order: JobOrder) -> bool:
@@ -52,7 +52,7 @@ def needs_api_access(order: JobOrder) -> bool:
     They do when they ask for the storage Secret by name, or when the user gives the
     ServiceAccount. Our own programs never do.
     """
-    given = bool(_given_account(order.spec.runtime_settings.pod))
+    given = bool(given_account(order.spec.runtime_settings.pod))
     return uses_secret_name(order) or (given and has_third_party(order))
 
 
@@ -63,7 +63,7 @@ def job_service_account(order: JobOrder) -> str:
     (`serviceAccountAnnotations`).
     """
     pod = order.spec.runtime_settings.pod
-    if given := _given_account(pod):
+    if given := given_account(pod):
         return given
     if pod.get("serviceAccountAnnotations") or uses_secret_name(order):
         return job_identity_name(order.invoker_resource.kind, name_of(order.invoker))
@@ -81,11 +81,14 @@ def job_rbac(order: JobOrder) -> tuple[tuple[Resource, Obj], ...]:
     account = job_service_account(order)
     objects: list[tuple[Resource, Obj]] = []
     pod = order.spec.runtime_settings.pod
-    if account and not _given_account(pod):
+    if account and not given_account(pod):
         invoker = (order.invoker_resource, order.invoker)
         annotations = pod.get("serviceAccountAnnotations") or {}
         objects.append(
-            (SERVICE_ACCOUNT, _account(account, invoker, labels=labels, annotations=annotations))
+            (
+                SERVICE_ACCOUNT,
+                service_account(account, invoker, labels=labels, annotations=annotations),
+            )
         )
     if uses_secret_name(order):
         session = (order.session_resource, order.session)
@@ -101,7 +104,7 @@ def job_rbac(order: JobOrder) -> tuple[tuple[Resource, Obj], ...]:
             (ROLE, child(ROLE, name, session, labels=labels, body={"rules": [rule]})),
             (
                 ROLE_BINDING,
-                _binding(
+                role_binding(
                     name,
                     session,
                     labels=labels,
@@ -113,18 +116,24 @@ def job_rbac(order: JobOrder) -> tuple[tuple[Resource, Obj], ...]:
     return tuple(objects)
 
 
-def _account(
+def cluster_role(name: str) -> dict[str, str]:
+    """Return the `roleRef` to a ClusterRole that comes with the installation."""
+    return {"apiGroup": _API_GROUP, "kind": "ClusterRole", "name": name}
+
+
+def service_account(
     name: str,
     owner: tuple[Resource, Obj],
     *,
     labels: Mapping[str, str],
     annotations: Mapping[str, str] | None = None,
 ) -> Obj:
+    """Return a ServiceAccount in its owner's namespace."""
     body = {"automountServiceAccountToken": False}  # the pods that need a token ask for it
     return child(SERVICE_ACCOUNT, name, owner, labels=labels, annotations=annotations, body=body)
 
 
-def _binding(
+def role_binding(
     name: str,
     owner: tuple[Resource, Obj],
     *,
@@ -132,10 +141,12 @@ def _binding(
     account: str,
     role: Obj,
 ) -> Obj:
+    """Return what gives one role to one ServiceAccount in the owner's namespace."""
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace_of(owner[1])}
     body = {"roleRef": dict(role), "subjects": [subject]}
     return child(ROLE_BINDING, name, owner, labels=labels, body=body)
 
 
-def _given_account(pod: Mapping[str, Any]) -> str:
+def given_account(pod: Mapping[str, Any]) -> str:
+    """Return the ServiceAccount that the user's pod settings name, empty for none."""
     return str(pod.get("serviceAccountName") or "")
