@@ -4,6 +4,7 @@ Only for what may be done twice: the answer to a request that was carried out ca
 """
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,12 @@ MOST_S = 15.0
 """The pauses double from FIRST_S to MOST_S, each plus up to as much again: after an outage at
 midnight the triggers of the whole cluster do not come back at once."""
 
+_DEFINITE = re.compile(
+    r"exceeded quota|failed quota|denied the request|being terminated|usage per \w+ is"
+)
+"""Refusals that no start of a kube-apiserver explains: quotas, webhooks, LimitRanges, a namespace
+that is going."""
+
 _Answer = TypeVar("_Answer")
 _pause = threading.Event()  # never set: its `wait` ends by time, or by an exception from a signal
 
@@ -31,6 +38,8 @@ def until_answered(
     log: Log,
     fields: dict[str, Any],
     *,
+    limit_s: float = LIMIT_S,
+    doubt_s: float = DOUBT_S,
     wait: Callable[[float], object] = _pause.wait,
     monotonic: Callable[[], float] = time.monotonic,
     rng: random.Random | None = None,
@@ -38,7 +47,8 @@ def until_answered(
     """Return the answer; each kind of failure on the way is logged once, with the next try.
 
     Raises:
-        KubeError: nothing that passes by itself, or it lasted for LIMIT_S, a refusal for DOUBT_S.
+        KubeError: nothing that passes by itself, or it lasted for `limit_s`, a refusal for
+            `doubt_s`.
     """
     rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
     started_s = monotonic()
@@ -52,13 +62,13 @@ def until_answered(
             pause_s = max(next_s * (1.0 + rng.random()), getattr(err, "retry_after_s", 0.0))
             next_s = min(next_s * 2.0, MOST_S)
             now_s = monotonic()
-            if isinstance(err, Forbidden | NotFound):
+            if is_doubtful(err):
                 # counted from the first in a row: the API server may be away for long before
                 refused_at_s = now_s if refused_at_s is None else refused_at_s
-                ends_s = min(refused_at_s + DOUBT_S, started_s + LIMIT_S)
+                ends_s = min(refused_at_s + doubt_s, started_s + limit_s)
             else:
                 refused_at_s = None
-                ends_s = started_s + (0.0 if classify(err) is Verdict.REFUSED else LIMIT_S)
+                ends_s = started_s + (0.0 if classify(err) is Verdict.REFUSED else limit_s)
             if now_s + pause_s > ends_s:
                 raise
             if str(err) not in told:
@@ -71,3 +81,8 @@ def until_answered(
                     gives_up_s=round(ends_s - now_s),
                 )
         wait(pause_s)
+
+
+def is_doubtful(err: KubeError) -> bool:
+    """Tell whether a refusal may come from an API server that knows our rights or kinds not yet."""
+    return isinstance(err, Forbidden | NotFound) and not _DEFINITE.search(err.message)

@@ -44,7 +44,9 @@ class HookInput:
 
     The pods are those of `namespace` that match `label_selector` and are Ready; or, when `claim` is
     given, those that mount that claim. None Ready is a failure when a handler needs a pod: the
-    application would not be quiesced. It stops at the first failure.
+    application would not be quiesced. `also_unready` adds pods that run without being Ready: what
+    a first hook froze may fail its readiness probe, and the second one has to thaw it.
+    A handler acts on all pods at once, also when it fails in one; the next handler then does not.
     `container` is empty for the pod's first. `timeout_s` is for the hook as a whole.
     The report has one host, `hostname` as given, with reason HookFailed, HookTimedOut or NoReadyPod
     when it failed.
@@ -59,6 +61,7 @@ class HookInput:
     http_get: HttpInput | None = None
     http_post: HttpInput | None = None
     tcp: TcpInput | None = None
+    also_unready: bool = False
     timeout_s: int = 300
     report_bytes: int = 4096
     schema: int = field(default=SCHEMA)

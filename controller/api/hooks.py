@@ -166,7 +166,10 @@ def hook_input(
     claim: str,
     timeout_s: int,
 ) -> HookInput:
-    """Return what the Job of a hook is told. The pods are those of the selector or the claim."""
+    """Return what the Job of a hook is told. The pods are those of the selector or the claim.
+
+    A hook that runs afterwards takes pods too that are not Ready: frozen ones may not be.
+    """
     tcp = handler.tcp_socket
     return HookInput(
         hostname=hostname,
@@ -178,6 +181,7 @@ def hook_input(
         http_get=_http_input(handler.http_get) if handler.http_get else None,
         http_post=_http_input(handler.http_post) if handler.http_post else None,
         tcp=TcpInput(port=str(tcp.port), host=tcp.host) if tcp else None,
+        also_unready=isinstance(handler, PostHandler),
         timeout_s=timeout_s,
     )
 
