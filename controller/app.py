@@ -11,23 +11,15 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from controller import lanes
 from controller.api.objects import Key, Obj, name_of
-from controller.api.resources import (
-    BACKUP_CONFIGURATION,
-    BACKUP_SESSION,
-    FUNCTION,
-    REPOSITORY,
-    RESTORE_SESSION,
-    Resource,
-)
+from controller.api.resources import Resource
 from controller.build.catalog import catalogue
 from controller.build.installation import Installation
 from controller.engine.clock import SystemClock
@@ -45,36 +37,19 @@ from controller.engine.threads import Supervisor
 from controller.kube.config import connect
 from controller.log import set_up_log
 from controller.observe.informers import build_informers, connect_removals, connect_routes
-from controller.observe.observers import (
-    CatalogObserver,
-    ConfigurationObserver,
-    RepositoryObserver,
-    RestoreObserver,
-    SessionObserver,
-)
-from controller.observe.routes import (
-    CATALOG_LANE,
-    CONFIGURATION_LANE,
-    REPOSITORY_LANE,
-    RESTORE_LANE,
-    SESSION_LANE,
-)
+from controller.observe.observers import CatalogObserver
+from controller.observe.routes import CATALOG_LANE
 from controller.observe.sight import Sight
 from controller.observe.state_metrics import StateCollector
-from controller.plan import Plan, Refusal
-from controller.reconcile import (
-    backup_configuration,
-    backup_session,
-    catalog,
-    repository,
-    restore_session,
-)
+from controller.reconcile import catalog
 from controller.reconcile.observed import Limits
 from controller.settings import Settings
 
 log = structlog.get_logger()
 
 SYNC_TIMEOUT_S = 120.0
+OPTIONAL_SYNC_TIMEOUT_S = 10.0
+"""Of a kind that a cluster need not have: what can be served without it is not kept waiting."""
 DRAIN_S = 15.0
 EVENTS_S = 3.0
 PUSHES_S = 1.0
@@ -84,30 +59,6 @@ STUCK_S = 10 * 60.0
 UNAUTHORIZED_S = 5 * 60.0
 LEASE_NAME = "drey"
 CRD_HINT = "install the CRDs: kubectl apply --server-side -k manifests/crds"
-
-
-@dataclass(slots=True)
-class _Reconciler:
-    """An observer and a planner under the name of their lane."""
-
-    lane: str
-    observer: Any
-    decide: Callable[[Any, datetime], Plan]
-
-    def observe(self, key: Key, refusal: Refusal | None) -> Any:
-        return self.observer.observe(key, refusal)
-
-    def plan(self, observed: Any, now: datetime) -> Plan:
-        return self.decide(observed, now)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """One loop to be: the kind, who plans for it, and how many workers it has."""
-
-    resource: Resource
-    reconciler: _Reconciler
-    workers: int
 
 
 class App:
@@ -120,8 +71,7 @@ class App:
         self._threads = Supervisor(self._stop)
         self._metrics = Metrics(CollectorRegistry())
         self._client = connect(settings.kubeconfig, pool_size=48, on_request=self._metrics.request)
-        lanes = (REPOSITORY_LANE, CONFIGURATION_LANE, SESSION_LANE, RESTORE_LANE, CATALOG_LANE)
-        self._queue = WorkQueue(lanes, self._clock, metrics=self._metrics)
+        self._queue = WorkQueue(lanes.NAMES, self._clock, metrics=self._metrics)
         self._metrics.watch_queue(self._queue)
         self._informers = build_informers(self._informer)
         self._recorder = Recorder(
@@ -178,13 +128,15 @@ class App:
         connect_routes(self._informers, self._queue)
         for informer in self._informers.all:
             informer.start(self._threads)
-        missing = wait_for_sync(
-            self._informers.all, self._stop, timeout_s=SYNC_TIMEOUT_S, clock=self._clock
-        )
-        if missing:
+        informers = self._informers.all
+        needed = tuple(informer for informer in informers if not informer.is_optional)
+        if missing := self._missing(needed, SYNC_TIMEOUT_S):
             if not self._stop.is_set():
                 log.error("caches_not_synced", kinds=list(missing), fix=CRD_HINT)
             return self._stop.is_set()
+        there = tuple(i for i in informers if i.is_optional and not i.is_shut)
+        if missing := self._missing(there, OPTIONAL_SYNC_TIMEOUT_S):
+            log.warning("caches_not_synced", kinds=list(missing), fix="it is tried further")
         self._synced = True
         self._leader_label.start(self._threads)
         if self._wait_to_lead():
@@ -194,6 +146,9 @@ class App:
         for informer in self._informers.all:
             informer.stop()
         return True
+
+    def _missing(self, informers: Sequence[Informer], timeout_s: float) -> Sequence[str]:
+        return wait_for_sync(informers, self._stop, timeout_s=timeout_s, clock=self._clock)
 
     def _wait_to_lead(self) -> bool:
         """Become the leader; return False when the stop came first."""
@@ -230,10 +185,14 @@ class App:
             may_write=may_write,
             on_written=self._take,
         )
-        for lane in self._lanes():
+        sight = self._sight()
+        catalog_objects = catalogue(sight.installation)
+        for obj in catalog_objects:
+            self._queue.add(CATALOG_LANE, Key(str(obj["kind"]), name_of(obj)))
+        for lane in lanes.build_lanes(sight, catalog_objects, workers=self._settings.workers):
             informer = self._informers.by_resource[lane.resource]
             loop = Loop(
-                lane.reconciler,
+                lane,
                 lane.resource,
                 queue=self._queue,
                 executor=executor,
@@ -244,9 +203,9 @@ class App:
                 metrics=self._metrics,
             )
             for number in range(lane.workers):
-                self._threads.start(f"{lane.reconciler.lane}-{number}", loop.run)
-            if isinstance(lane.reconciler.observer, CatalogObserver):
-                self._wait_for_catalogue(lane.reconciler.observer)
+                self._threads.start(f"{lane.lane}-{number}", loop.run)
+            if isinstance(lane.observer, CatalogObserver):
+                self._wait_for_catalogue(lane.observer)
 
     def _wait_for_catalogue(self, observer: CatalogObserver) -> None:
         """Have our Functions applied before any session is started with an older image's."""
@@ -258,7 +217,7 @@ class App:
                 log.warning("catalogue_not_applied", after_s=CATALOGUE_S)
                 return
 
-    def _lanes(self) -> tuple[_Lane, ...]:
+    def _sight(self) -> Sight:
         settings = self._settings
         installation = Installation(
             image=settings.image,
@@ -266,51 +225,17 @@ class App:
             pushgateway_url=settings.pushgateway_url,
             requests=settings.job_requests,
         )
-        sight = Sight(
+        limits = Limits(
+            start_s=settings.start_timeout_s,
+            verify_s=settings.verify_interval_s,
+            snapshot_s=settings.snapshot_timeout_s,
+        )
+        return Sight(
             client=self._client,
             caches=self._informers.caches,
             installation=installation,
-            limits=Limits(start_s=settings.start_timeout_s, verify_s=settings.verify_interval_s),
+            limits=limits,
             now=self._clock.now,
-        )
-        catalog_objects = catalogue(installation)
-        for obj in catalog_objects:
-            self._queue.add(CATALOG_LANE, Key(str(obj["kind"]), name_of(obj)))
-
-        def reconciler(lane: str, observer: Any, decide: Any) -> _Reconciler:
-            return _Reconciler(lane, observer, decide)
-
-        many = settings.workers
-        return (
-            _Lane(
-                FUNCTION,
-                reconciler(CATALOG_LANE, CatalogObserver(sight, catalog_objects), catalog.plan),
-                1,
-            ),
-            _Lane(
-                REPOSITORY,
-                reconciler(REPOSITORY_LANE, RepositoryObserver(sight), repository.plan),
-                many,
-            ),
-            _Lane(
-                BACKUP_CONFIGURATION,
-                reconciler(
-                    CONFIGURATION_LANE, ConfigurationObserver(sight), backup_configuration.plan
-                ),
-                many,
-            ),
-            # One worker: which of several first backups may initialise a repository is decided by
-            # looking at the others, one after another (D2).
-            _Lane(
-                BACKUP_SESSION,
-                reconciler(SESSION_LANE, SessionObserver(sight), backup_session.plan),
-                1,
-            ),
-            _Lane(
-                RESTORE_SESSION,
-                reconciler(RESTORE_LANE, RestoreObserver(sight), restore_session.plan),
-                many,
-            ),
         )
 
     def _informer(self, resource: Resource, **options: Any) -> Informer:

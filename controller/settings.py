@@ -29,6 +29,7 @@ class Settings:
     job_requests: Mapping[str, str]
     start_timeout_s: float
     verify_interval_s: float
+    snapshot_timeout_s: float
     workers: int
 
 
@@ -52,6 +53,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         job_requests=args.job_requests,
         start_timeout_s=args.start_timeout,
         verify_interval_s=args.verify_interval,
+        snapshot_timeout_s=args.snapshot_timeout,
         workers=args.workers,
     )
 
@@ -117,6 +119,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         type=_duration,
         default="24h",
         help="how often integrity and size of a repository are determined",
+    )
+    parser.add_argument(
+        "--snapshot-timeout",
+        type=_duration,
+        default="2h",
+        help="how long VolumeSnapshots and restored claims may go without progress",
     )
     parser.add_argument("--workers", type=int, default=2, help="worker threads per kind")
     return parser

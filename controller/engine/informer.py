@@ -6,6 +6,9 @@ Contract (after client-go tools/cache/shared_informer.go):
   order between objects, and none between informers.
 - A handler that comes late first gets every object that is there, as `initial`.
 - `has_synced` is true when the first complete list was delivered to all handlers.
+- An optional informer is of a resource that a cluster need not have: it is shut at first, sends
+  nothing until it is admitted, and is empty whenever it is shut. `is_served` then says whether its
+  store can be believed; those who want to know at once add themselves by `on_served`.
 
 Handlers run on the reflector's thread: they map an object to keys and add these to the queue,
 without I/O. One that raises ends the process, because a key that was lost is lost for ever.
@@ -53,7 +56,9 @@ class Informer:
         *,
         namespaces: Sequence[str] = (),
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
+        optional: bool = False,
         projection: Projection | None = None,
         indexes: Mapping[str, IndexFunction] | None = None,
         clock: Clock | None = None,
@@ -68,6 +73,8 @@ class Informer:
         self._stop = stop or threading.Event()
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._handlers: list[Handler] = []
+        self._served = threading.Event() if optional else None
+        self._on_served: list[Callable[[], None]] = []
         # held from the change of the store to the end of its delivery: the order that handlers see
         self._delivery = threading.RLock()
         self._resync_at = self._next_resync()
@@ -81,7 +88,10 @@ class Informer:
                 stop=self._stop,
                 namespace=namespace,
                 label_selector=label_selector,
+                field_selector=field_selector,
                 metadata_only=metadata_only,
+                served=self._served,
+                on_listed=self._tell_served,
                 metrics=metrics,
                 rng=self._rng,
             )
@@ -108,6 +118,36 @@ class Informer:
     def has_synced(self) -> bool:
         """Tell whether the first complete list has been delivered."""
         return all(reflector.listed.is_set() for reflector in self.reflectors)
+
+    @property
+    def is_optional(self) -> bool:
+        """Tell whether the resource need not be there."""
+        return self._served is not None
+
+    @property
+    def is_shut(self) -> bool:
+        """Tell whether this is an optional informer that nobody has admitted."""
+        return self._served is not None and not self._served.is_set()
+
+    def is_served(self) -> bool:
+        """Tell whether the store can be believed right now."""
+        return not self.is_shut and self.has_synced()
+
+    def on_served(self, handler: Callable[[], None]) -> None:
+        """Have a handler called, like those of changes, after `is_served` may have changed."""
+        self._on_served.append(handler)
+
+    def admit(self) -> None:
+        """Let an optional informer list and watch: its resource is there."""
+        if self._served is not None:
+            self._served.set()
+
+    def shut(self) -> None:
+        """Have an optional informer send nothing more: its resource is gone."""
+        if self._served is not None:
+            self._served.clear()
+            for reflector in self.reflectors:
+                reflector.wake()
 
     def stop(self) -> None:
         """Stop the reflectors now, also those that wait for the next event."""
@@ -143,6 +183,10 @@ class Informer:
             for obj in self._store.all():
                 for handler in self._handlers:
                     handler(Change(ChangeType.RESYNC, key_of(obj), obj, obj))
+
+    def _tell_served(self) -> None:
+        for handler in self._on_served:
+            handler()
 
     def _next_resync(self) -> float:
         return self._clock.monotonic() + RESYNC_S * (1.0 + 0.1 * self._rng.random())

@@ -16,9 +16,10 @@ import structlog
 
 from controller.api.objects import Obj, dig
 from controller.api.resources import POD
+from controller.engine.backoff import Backoff
 from controller.engine.clock import Clock
 from controller.engine.metrics import Metrics
-from controller.engine.reflector import Backoff, Reflector
+from controller.engine.reflector import Reflector
 from controller.engine.threads import Supervisor
 from controller.kube.client import KubeClient
 from controller.kube.errors import KubeError

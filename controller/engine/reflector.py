@@ -11,25 +11,30 @@ The first list asks for the newest state (resourceVersion ""): unlike client-go'
 starts from a stale cache, and since Kubernetes 1.31 it is served from the cache all the same
 (KEP-2340). A list after an expired watch asks for "not older than" what we have, unpaged, because
 pages of a given version bypass the server's cache.
+
+A resource that a cluster need not have comes with an event, `served`. While it is not set nothing
+is sent and nothing is stored; a 404 in between (a CRD is there before it is served) is an answer
+like any other: it costs neither health nor a warning for each.
 """
 
 import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from controller.api.objects import Obj, resource_version_of
 from controller.api.resources import Resource
+from controller.engine.backoff import Backoff
 from controller.engine.clock import Clock
 from controller.engine.metrics import Metrics
 from controller.kube.client import KubeClient
 from controller.kube.errors import (
     Expired,
     KubeError,
+    NotFound,
     ServerFault,
     VersionTooLarge,
     error_from_status,
@@ -41,7 +46,8 @@ log = structlog.get_logger()
 PAGE = 500
 WATCH_MIN_S, WATCH_MAX_S = 300, 600
 VERY_SHORT_S = 1.0
-CALM_S = 120.0
+ABSENT_LOG_S = 600.0
+"""How often it is logged that a resource which should be served is not."""
 
 
 class Sink(Protocol):
@@ -60,28 +66,6 @@ class Sink(Protocol):
         """Be called between two watches, at least every ten minutes."""
 
 
-@dataclass(slots=True)
-class Backoff:
-    """0.8 s to 30 s, doubled each time, plus up to as much again; starts over after 2 calm min."""
-
-    clock: Clock
-    rng: random.Random
-    base_s: float = 0.8
-    cap_s: float = 30.0
-    _next_s: float = 0.0
-    _last: float = float("-inf")
-
-    def delay_s(self) -> float:
-        """Return the delay after one more failure."""
-        now_s = self.clock.monotonic()
-        if now_s - self._last > CALM_S:
-            self._next_s = self.base_s
-        delay_s = self._next_s * (1.0 + self.rng.random())
-        self._next_s = min(self._next_s * 2.0, self.cap_s)
-        self._last = now_s + delay_s
-        return delay_s
-
-
 class Reflector:
     """One list/watch; `run` is the body of its thread."""
 
@@ -98,9 +82,12 @@ class Reflector:
         field_selector: str = "",
         metadata_only: bool = False,
         name: str = "",
+        served: threading.Event | None = None,
+        on_listed: Callable[[], None] = lambda: None,
         metrics: Metrics | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """`on_listed` is called, on the reflector's thread, whenever `listed` has changed."""
         scope = f"{resource.plural}/{namespace}" if namespace else resource.plural
         self.name = name or scope
         self._resource = resource
@@ -114,6 +101,9 @@ class Reflector:
             "field_selector": field_selector,
             "metadata_only": metadata_only,
         }
+        self._served = served
+        self._on_listed = on_listed
+        self._absence_logged = float("-inf")
         self._metrics = metrics
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._backoff = Backoff(clock, self._rng)
@@ -123,7 +113,7 @@ class Reflector:
         self._active = clock.monotonic()
         self._unknown_types: set[str] = set()
         self.listed = threading.Event()
-        """Set once the first list is in the store and was delivered."""
+        """Set once the first list is in the store and was delivered; not while it is absent."""
 
     @property
     def resource_version(self) -> str:
@@ -131,11 +121,15 @@ class Reflector:
         return self._version
 
     def quiet_s(self) -> float:
-        """Return the time since the API server was last heard of."""
+        """Return the time since the API server was last heard of; 0 while there is no need to."""
+        if self._is_shut():
+            return 0.0
         return self._clock.monotonic() - self._active
 
     def wake(self) -> None:
-        """End a blocked read, from any thread; set the stop event before."""
+        """End a blocked read, from any thread; set the stop event, or clear `served`, before."""
+        if self._stop.is_set() and self._served is not None:
+            self._served.set()  # who stands by must see the stop
         stream = self._stream
         if stream is not None:
             stream.close()
@@ -144,6 +138,9 @@ class Reflector:
         """List and watch until stopped."""
         end = ""
         while not self._stop.is_set():
+            if self._is_shut():
+                self._stand_by()
+                continue
             delay_s, before = 0.0, end
             try:
                 if self._relist:
@@ -165,9 +162,33 @@ class Reflector:
                 self._stop.wait(delay_s)
             self._sink.pause()
 
+    def _is_shut(self) -> bool:
+        return self._served is not None and not self._served.is_set()
+
+    def _stand_by(self) -> None:
+        """Wait until the resource is served, with an empty store; the next list is a first one."""
+        assert self._served is not None  # noqa: S101 - only who may be shut out comes here
+        self._sink.replace(())
+        self._lose()
+        self._served.wait()
+        self._backoff = Backoff(self._clock, self._rng)
+        self._heard()
+
+    def _lose(self) -> None:
+        """Forget that there was a list: what the store holds may be of a resource that is gone."""
+        known = self.listed.is_set()
+        self.listed.clear()
+        self._version, self._relist = "", True
+        if known:
+            self._on_listed()
+
     def _end_of(self, err: KubeError) -> str:
         """Decide whether a failure costs a list, and name it for the metric."""
         match err:
+            case NotFound() if self._served is not None:
+                self._heard()
+                self._lose()
+                return "absent"
             case Expired():
                 self._relist = True
                 return "expired"
@@ -181,6 +202,10 @@ class Reflector:
     def _log_failure(self, end: str, err: KubeError, delay_s: float) -> None:
         if end == "expired":
             log.info("watch_expired", reflector=self.name, resource_version=self._version)
+        elif end == "absent":
+            if self._clock.monotonic() - self._absence_logged > ABSENT_LOG_S:
+                self._absence_logged = self._clock.monotonic()
+                log.warning("resource_not_served", reflector=self.name, error=str(err))
         else:
             log.warning(
                 "watch_failed",
@@ -200,7 +225,9 @@ class Reflector:
         self._sink.replace(items)
         self._reached(version)
         self._relist = False
-        self.listed.set()
+        if not self.listed.is_set():
+            self.listed.set()
+            self._on_listed()
 
     def _pages(self, version: str, *, limit: int | None = None) -> tuple[list[Obj], str]:
         if limit is None:
@@ -236,7 +263,8 @@ class Reflector:
         try:
             with stream:
                 self._heard()
-                if self._stop.is_set():  # `wake` may have come before there was a stream
+                # `wake` may have come before there was a stream
+                if self._stop.is_set() or self._is_shut():
                     return "closed"
                 for event in stream:
                     self._heard()
@@ -244,7 +272,7 @@ class Reflector:
                     events += 1
         finally:
             self._stream = None
-        if self._stop.is_set():
+        if self._stop.is_set() or self._is_shut():
             return "closed"
         if events == 0 and self._clock.monotonic() - started < VERY_SHORT_S:
             return "short"

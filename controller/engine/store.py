@@ -6,7 +6,7 @@ Invariants:
   and so is a late event of an object that was deleted at a higher one. (Comparing resourceVersions
   is allowed since KEP-5504; where one is no number, the event is believed.)
 - The uid decides identity: a namesake with another uid is a delete and an add.
-- What is stored has no `managedFields` and went through the projection. Nobody changes an object
+- What is stored went through the projection and has no `managedFields`. Nobody changes an object
   that was handed out; what is no longer current is replaced, never edited.
 """
 
@@ -164,14 +164,14 @@ class Store:
         return _Entry(obj, uid, version, tuple(pairs))
 
     def _projected(self, raw: Obj) -> Obj:
-        metadata: Mapping[str, Any] = raw["metadata"]
-        if "managedFields" in metadata:
-            kept = {k: v for k, v in metadata.items() if k != "managedFields"}
-            raw = {**raw, "metadata": kept}
         obj = self._project(raw) if self._project else raw
         if key_of(obj) != key_of(raw) or uid_of(obj) != uid_of(raw):
             raise ValueError(f"the projection changed the identity of {key_of(raw)}")
-        return obj
+        metadata: Mapping[str, Any] = obj["metadata"]
+        if "managedFields" not in metadata:
+            return obj
+        kept = {k: v for k, v in metadata.items() if k != "managedFields"}
+        return {**obj, "metadata": kept}
 
     def _put(self, key: Key, entry: _Entry, *, initial: bool) -> list[Change]:
         known = self._entries.get(key)

@@ -1,17 +1,35 @@
 """The caches that observers read, their indexes, and how objects are cut down on ingest (D30)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from controller.api.objects import Key, Obj, controller_uid, dig, key_of, namespace_of, status
+from controller.api.conditions import FINAL_PHASES
+from controller.api.creation import SESSION_UID
+from controller.api.objects import (
+    Key,
+    Obj,
+    controller_uid,
+    dig,
+    key_of,
+    labels_of,
+    meta,
+    namespace_of,
+    spec,
+    status,
+)
+from controller.api.resources import PVC, VOLUME_SNAPSHOT
 from controller.build.cronjob import trigger_digest
+from controller.build.labels import INVOKER_NAME, INVOKER_TYPE
 
 BY_OWNER = "owner"
 BY_REPOSITORY = "repository"
 BY_TASK = "task"
 BY_INVOKER = "invoker"
 BY_PENDING = "pending"
+BY_SESSION = "session"
+BY_SNAPSHOT_RESTORE = "snapshot-restore"
+SNAPSHOTTER = "VolumeSnapshotter"
 
 
 class Lister(Protocol):
@@ -29,7 +47,11 @@ class Lister(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """One lister per kind. Children of configurations are metadata only, CronJobs with a digest."""
+    """One lister per kind. Children of configurations are metadata only, CronJobs with a digest.
+
+    Of VolumeSnapshots and claims there are those that we created. A cluster need not serve
+    VolumeSnapshots: while `snapshots_served` says no, none are here.
+    """
 
     repositories: Lister
     configurations: Lister
@@ -42,6 +64,9 @@ class Caches:
     cron_jobs: Lister
     service_accounts: Lister
     role_bindings: Lister
+    claims: Lister
+    snapshots: Lister
+    snapshots_served: Callable[[], bool]
 
 
 def by_owner(obj: Obj) -> Iterable[str]:
@@ -74,6 +99,33 @@ def by_invoker(obj: Obj) -> Iterable[str]:
 def invoker_index(kind: str, key: Key) -> str:
     """Return the value by which `by_invoker` files the sessions of an invoker."""
     return f"{kind} {key}"
+
+
+def by_session(obj: Obj) -> Iterable[str]:
+    """Index VolumeSnapshots and restored claims by the uid of their session (D21)."""
+    uid = labels_of(obj).get(SESSION_UID)
+    return (uid,) if uid else ()
+
+
+def by_invoker_labels(obj: Obj) -> Iterable[str]:
+    """Index what a Job created by the invoker in its labels.
+
+    A label may hold a cut name: whoever looks here cuts it the same way.
+    """
+    labels = labels_of(obj)
+    kind, name = labels.get(INVOKER_TYPE), labels.get(INVOKER_NAME)
+    return (invoker_index(kind, Key(namespace_of(obj), name)),) if kind and name else ()
+
+
+def by_snapshot_restore(obj: Obj) -> Iterable[str]:
+    """Index the restores from VolumeSnapshots that have not ended by their namespace."""
+    ended = status(obj).get("phase") in FINAL_PHASES
+    return () if ended or not is_snapshotter(obj) else (namespace_of(obj),)
+
+
+def is_snapshotter(invoker: Obj) -> bool:
+    """Tell whether a BackupConfiguration or RestoreSession is of flow B."""
+    return dig(invoker, "spec", "driver") == SNAPSHOTTER
 
 
 def by_pending(obj: Obj) -> Iterable[str]:
@@ -127,12 +179,44 @@ def project_cron_job(obj: Obj) -> Obj:
     return {"metadata": _metadata(obj), "spec": {"digest": trigger_digest(obj)}}
 
 
-def _metadata(obj: Obj) -> dict[str, Any]:
+def project_snapshot(snapshot: Obj) -> Obj:
+    """Keep of a VolumeSnapshot everything, and when its status last changed, as `changedAt`.
+
+    It has no such field itself. Empty when whoever wrote the status is not recorded.
+    """
+    times = [
+        str(entry.get("time") or "")
+        for entry in meta(snapshot).get("managedFields") or ()
+        if entry.get("subresource") == "status"
+    ]
     return {
-        key: value
-        for key, value in (obj.get("metadata") or {}).items()
-        if key not in ("managedFields", "labels")
+        "apiVersion": VOLUME_SNAPSHOT.api_version,
+        "kind": VOLUME_SNAPSHOT.kind,
+        "metadata": _metadata(snapshot, labels=True),
+        "spec": spec(snapshot),
+        "status": status(snapshot),
+        "changedAt": max(times, default=""),
     }
+
+
+_CLAIM_SPEC = ("storageClassName", "volumeName", "resources")
+_CLAIM_STATUS = ("phase", "conditions")
+
+
+def project_claim(claim: Obj) -> Obj:
+    """Keep of a claim what tells whether it is bound, and to what."""
+    return {
+        "apiVersion": PVC.api_version,
+        "kind": PVC.kind,
+        "metadata": _metadata(claim, labels=True),
+        "spec": {key: value for key, value in spec(claim).items() if key in _CLAIM_SPEC},
+        "status": {key: value for key, value in status(claim).items() if key in _CLAIM_STATUS},
+    }
+
+
+def _metadata(obj: Obj, *, labels: bool = False) -> dict[str, Any]:
+    dropped = ("managedFields",) if labels else ("managedFields", "labels")
+    return {key: value for key, value in meta(obj).items() if key not in dropped}
 
 
 def newest(objects: Iterable[Obj]) -> Obj | None:

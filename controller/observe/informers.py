@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.api.objects import Obj
+from controller.api.objects import Obj, is_deleting
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
+    CRD,
     CRON_JOB,
     FUNCTION,
     JOB,
     POD,
+    PVC,
     REPOSITORY,
     RESTORE_SESSION,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
     TASK,
+    VOLUME_SNAPSHOT,
     Resource,
 )
 from controller.build.input import metrics_group
@@ -29,19 +32,28 @@ from controller.observe.caches import (
     BY_OWNER,
     BY_PENDING,
     BY_REPOSITORY,
+    BY_SESSION,
+    BY_SNAPSHOT_RESTORE,
     BY_TASK,
     Caches,
     by_invoker,
+    by_invoker_labels,
     by_owner,
     by_pending,
     by_repository,
+    by_session,
+    by_snapshot_restore,
     by_task,
     project_child,
+    project_claim,
     project_cron_job,
     project_job,
     project_pod,
+    project_snapshot,
 )
 from controller.observe.routes import Route, Routes
+
+SNAPSHOT_CRD = f"{VOLUME_SNAPSHOT.plural}.{VOLUME_SNAPSHOT.group}"
 
 
 class InformerFactory(Protocol):
@@ -52,7 +64,9 @@ class InformerFactory(Protocol):
         resource: Resource,
         *,
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
+        optional: bool = False,
         projection: Projection | None = None,
         indexes: dict[str, IndexFunction] | None = None,
     ) -> Informer:
@@ -86,6 +100,9 @@ class Informers:
             cron_jobs=lister[CRON_JOB],
             service_accounts=lister[SERVICE_ACCOUNT],
             role_bindings=lister[ROLE_BINDING],
+            claims=lister[PVC],
+            snapshots=lister[VOLUME_SNAPSHOT],
+            snapshots_served=self.by_resource[VOLUME_SNAPSHOT].is_served,
         )
 
 
@@ -103,7 +120,10 @@ def build_informers(make: InformerFactory) -> Informers:
             BACKUP_SESSION: make(
                 BACKUP_SESSION, indexes={BY_INVOKER: by_invoker, BY_PENDING: by_pending}
             ),
-            RESTORE_SESSION: make(RESTORE_SESSION, indexes=invoker_indexes),
+            RESTORE_SESSION: make(
+                RESTORE_SESSION,
+                indexes={**invoker_indexes, BY_SNAPSHOT_RESTORE: by_snapshot_restore},
+            ),
             FUNCTION: make(FUNCTION),
             TASK: make(TASK),
             JOB: make(
@@ -115,6 +135,20 @@ def build_informers(make: InformerFactory) -> Informers:
             CRON_JOB: make(CRON_JOB, label_selector=SELECTOR, projection=project_cron_job),
             SERVICE_ACCOUNT: child(SERVICE_ACCOUNT),
             ROLE_BINDING: child(ROLE_BINDING),
+            PVC: make(
+                PVC,
+                label_selector=SELECTOR,
+                projection=project_claim,
+                indexes={BY_SESSION: by_session},
+            ),
+            CRD: make(CRD, field_selector=f"metadata.name={SNAPSHOT_CRD}", metadata_only=True),
+            VOLUME_SNAPSHOT: make(
+                VOLUME_SNAPSHOT,
+                label_selector=SELECTOR,
+                optional=True,
+                projection=project_snapshot,
+                indexes={BY_SESSION: by_session, BY_INVOKER: by_invoker_labels},
+            ),
         }
     )
 
@@ -134,9 +168,37 @@ def connect_routes(informers: Informers, queue: WorkQueue) -> None:
         CRON_JOB: routes.child,
         SERVICE_ACCOUNT: routes.child,
         ROLE_BINDING: routes.child,
+        PVC: routes.claim,
+        VOLUME_SNAPSHOT: routes.snapshot,
     }
     for resource, route in targets.items():
         informers.by_resource[resource].add_handler(_handler(route, queue))
+    snapshots = informers.by_resource[VOLUME_SNAPSHOT]
+    snapshots.on_served(_on_served(routes, queue))
+    informers.by_resource[CRD].add_handler(_door(snapshots))
+
+
+def _door(informer: Informer) -> Callable[[Change], None]:
+    """Return the handler that lets an informer list while the CRD of its resource is there.
+
+    Nothing can be created any more of a CRD that is being deleted.
+    """
+
+    def handle(change: Change) -> None:
+        if change.new is None or is_deleting(change.new):
+            informer.shut()
+        else:
+            informer.admit()
+
+    return handle
+
+
+def _on_served(routes: Routes, queue: WorkQueue) -> Callable[[], None]:
+    def handle() -> None:
+        for lane, key in routes.snapshotters():
+            queue.add(lane, key, Priority.NORMAL)
+
+    return handle
 
 
 def connect_removals(informers: Informers, remove: Callable[[str], None]) -> None:

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
 from controller.api.objects import Key, Obj, dig, labels_of, name_of
-from controller.api.resources import BACKUP_CONFIGURATION, CORE_EVENT, JOB, POD, PVC, SECRET
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    CORE_EVENT,
+    JOB,
+    POD,
+    PVC,
+    SECRET,
+    Resource,
+)
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
 from controller.reconcile.execution import is_live
@@ -47,7 +55,7 @@ def read_use(client: KubeClient, claim: Key) -> PvcUse:
     """
     pods: list[str] = []
     nodes: list[str] = []
-    for pod in _pods(client, claim.namespace, field_selector="status.phase=Running"):
+    for pod in each(client, POD, claim.namespace, field_selector="status.phase=Running"):
         claims = (
             dig(volume, "persistentVolumeClaim", "claimName")
             for volume in dig(pod, "spec", "volumes") or ()
@@ -61,13 +69,19 @@ def read_use(client: KubeClient, claim: Key) -> PvcUse:
     return PvcUse(tuple(pods), tuple(nodes))
 
 
-def _pods(
-    client: KubeClient, namespace: str, *, label_selector: str = "", field_selector: str = ""
+def each(
+    client: KubeClient,
+    resource: Resource,
+    namespace: str,
+    *,
+    label_selector: str = "",
+    field_selector: str = "",
 ) -> Iterable[Obj]:
+    """Yield the objects of a list, page by page."""
     token = ""
     while True:
         page = client.list_page(
-            POD,
+            resource,
             namespace,
             label_selector=label_selector,
             field_selector=field_selector,
@@ -104,8 +118,8 @@ def read_movers(client: KubeClient, configurations: Iterable[Key]) -> tuple[Obj,
     return tuple(
         {"kind": "Pod", **pod}
         for namespace, of in names.items()
-        for pod in _pods(
-            client, namespace, label_selector=f"{kind},{INVOKER_NAME} in ({','.join(of)})"
+        for pod in each(
+            client, POD, namespace, label_selector=f"{kind},{INVOKER_NAME} in ({','.join(of)})"
         )
         if dig(pod, "spec", "hostname") and is_live(pod)
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from controller.api.conditions import FINAL_PHASES, Phase
+from controller.api.creation import SESSION_NAME
 from controller.api.objects import (
     Key,
     Obj,
@@ -18,20 +19,25 @@ from controller.api.objects import (
     generation_of,
     is_deleting,
     key_of,
+    labels_of,
     meta,
     namespace_of,
+    spec,
     status,
     uid_of,
 )
-from controller.build.labels import SPEC_HASH
+from controller.api.resources import BACKUP_CONFIGURATION, RESTORE_SESSION
+from controller.build.labels import INVOKER_TYPE, SPEC_HASH
 from controller.observe.caches import (
     BY_INVOKER,
     BY_PENDING,
     BY_REPOSITORY,
+    BY_SNAPSHOT_RESTORE,
     BY_TASK,
     Caches,
     by_repository,
     invoker_index,
+    is_snapshotter,
 )
 from controller.reconcile.execution import is_live
 
@@ -64,6 +70,16 @@ def _changed(old: Obj | None, new: Obj | None) -> bool:
         or annotations_of(old) != annotations_of(new)
         or is_deleting(old) != is_deleting(new)
     )
+
+
+def _differs(old: Obj | None, new: Obj | None) -> bool:
+    """Tell whether anything changed but what a controller of another kind keeps in metadata."""
+    if old is None or new is None:
+        return True
+    before, after = (
+        (uid_of(side), spec(side), status(side), is_deleting(side)) for side in (old, new)
+    )
+    return before != after
 
 
 def _phase(obj: Obj | None) -> str:
@@ -194,6 +210,46 @@ class Routes:
             job = self._caches.jobs.get(Key(namespace_of(obj), str(owner.get("name"))))
             if job is not None:
                 yield from self.job(None, job)
+
+    def snapshot(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
+        """The session that created a VolumeSnapshot, and the restores that may wait for it.
+
+        What its controller writes for itself, finalizers and bindings, concerns nobody.
+        """
+        obj = _either(old, new)
+        if not _differs(old, new):
+            return
+        namespace, name = namespace_of(obj), annotations_of(obj).get(SESSION_NAME)
+        if name and labels_of(obj).get(INVOKER_TYPE) == BACKUP_CONFIGURATION.kind:
+            key = Key(namespace, name)
+            if _phase(self._caches.sessions.get(key)) not in FINAL_PHASES:
+                yield Route(SESSION_LANE, key)
+        for restore in self._caches.restores.by_index(BY_SNAPSHOT_RESTORE, namespace):
+            yield Route(RESTORE_LANE, key_of(restore))
+
+    def claim(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
+        """The RestoreSession that created a claim."""
+        obj = _either(old, new)
+        name = annotations_of(obj).get(SESSION_NAME)
+        if name and labels_of(obj).get(INVOKER_TYPE) == RESTORE_SESSION.kind and _differs(old, new):
+            key = Key(namespace_of(obj), name)
+            if _phase(self._caches.restores.get(key)) not in FINAL_PHASES:
+                yield Route(RESTORE_LANE, key)
+
+    def snapshotters(self) -> Iterator[Route]:
+        """Return whom it concerns whether VolumeSnapshots are served."""
+        for configuration in self._caches.configurations.all():
+            if not is_snapshotter(configuration):
+                continue
+            key = key_of(configuration)
+            yield Route(CONFIGURATION_LANE, key)
+            index = invoker_index(BACKUP_CONFIGURATION.kind, key)
+            for session in self._caches.sessions.by_index(BY_INVOKER, index):
+                if _phase(session) not in FINAL_PHASES:
+                    yield Route(SESSION_LANE, key_of(session))
+        for restore in self._caches.restores.all():
+            if is_snapshotter(restore) and _phase(restore) not in FINAL_PHASES:
+                yield Route(RESTORE_LANE, key_of(restore))
 
     def _invokers(self, index: str, value: str) -> Iterator[Route]:
         for configuration in self._caches.configurations.by_index(index, value):

@@ -25,6 +25,8 @@ class Limits:
     """How long a pod may be pending before the status says why."""
     verify_s: float = 86_400.0
     """How often a repository's integrity and size are determined."""
+    snapshot_s: float = 7_200.0
+    """How long VolumeSnapshots and restored claims may go without progress (D22)."""
 
 
 @dataclass(frozen=True, slots=True)

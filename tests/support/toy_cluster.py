@@ -35,15 +35,17 @@ from controller.api.resources import (
     FUNCTION,
     JOB,
     POD,
+    PVC,
     REPOSITORY,
     RESTORE_SESSION,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
     TASK,
+    VOLUME_SNAPSHOT,
     Resource,
 )
 from controller.api.text import format_time
-from controller.build.labels import INVOKER_NAME, INVOKER_TYPE, JOB_NAME
+from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE, JOB_NAME
 from controller.engine.executor import Executor
 from controller.engine.store import Change, Store
 from controller.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
@@ -52,17 +54,24 @@ from controller.observe.caches import (
     BY_OWNER,
     BY_PENDING,
     BY_REPOSITORY,
+    BY_SESSION,
+    BY_SNAPSHOT_RESTORE,
     BY_TASK,
     Caches,
     by_invoker,
+    by_invoker_labels,
     by_owner,
     by_pending,
     by_repository,
+    by_session,
+    by_snapshot_restore,
     by_task,
     project_child,
+    project_claim,
     project_cron_job,
     project_job,
     project_pod,
+    project_snapshot,
 )
 from controller.observe.observers import (
     ConfigurationObserver,
@@ -98,7 +107,11 @@ CACHED = (
     CRON_JOB,
     SERVICE_ACCOUNT,
     ROLE_BINDING,
+    PVC,
+    VOLUME_SNAPSHOT,
 )
+SELECTED = (PVC, VOLUME_SNAPSHOT)
+"""Of these kinds the caches hold what carries our label only."""
 FINISHED = ("Complete", "Failed")
 
 
@@ -340,6 +353,10 @@ def owner_name(obj: Obj) -> str:
     return str(dig(obj, "metadata", "ownerReferences", 0, "name") or "")
 
 
+def _is_watched(resource: Resource, obj: Obj) -> bool:
+    return resource not in SELECTED or CREATED_BY in labels_of(obj)
+
+
 @dataclass
 class _Lane:
     observe: Callable[[Key, Refusal | None], Any]
@@ -364,6 +381,7 @@ class ToyCluster:
     def __init__(self, *objects: tuple[Resource, Obj], limits: Limits | None = None) -> None:
         self.server = ToyServer()
         self.limits = limits or Limits()
+        self.snapshots_served = True
         self.reported: dict[str, bool] = {}
         """By the uid of a session: whether a pod of its Job reported success."""
         self._lost: set[str] = set()
@@ -380,7 +398,13 @@ class ToyCluster:
             REPOSITORY: Store(),
             BACKUP_CONFIGURATION: Store(indexes={BY_REPOSITORY: by_repository, BY_TASK: by_task}),
             BACKUP_SESSION: Store(indexes={BY_INVOKER: by_invoker, BY_PENDING: by_pending}),
-            RESTORE_SESSION: Store(indexes={BY_REPOSITORY: by_repository, BY_TASK: by_task}),
+            RESTORE_SESSION: Store(
+                indexes={
+                    BY_REPOSITORY: by_repository,
+                    BY_TASK: by_task,
+                    BY_SNAPSHOT_RESTORE: by_snapshot_restore,
+                }
+            ),
             FUNCTION: Store(),
             TASK: Store(),
             JOB: Store(projection=project_job, indexes={BY_OWNER: by_owner}),
@@ -388,8 +412,16 @@ class ToyCluster:
             CRON_JOB: Store(projection=project_cron_job),
             SERVICE_ACCOUNT: Store(projection=project_child),
             ROLE_BINDING: Store(projection=project_child),
+            PVC: Store(projection=project_claim, indexes={BY_SESSION: by_session}),
+            VOLUME_SNAPSHOT: Store(
+                projection=project_snapshot,
+                indexes={BY_SESSION: by_session, BY_INVOKER: by_invoker_labels},
+            ),
         }
-        caches = Caches(*(stores[resource] for resource in CACHED))
+        caches = Caches(
+            *(stores[resource] for resource in CACHED),
+            snapshots_served=lambda: self.snapshots_served,
+        )
         server: Any = self.server
         sight = Sight(server, caches, INSTALLATION, self.limits, lambda: self.server.now)
         lanes = {
@@ -405,7 +437,8 @@ class ToyCluster:
         self.process = process
         self.server.events.clear()
         for resource, store in stores.items():
-            self._route(resource, store.replace(self.server.all(resource)))
+            found = (o for o in self.server.all(resource) if _is_watched(resource, o))
+            self._route(resource, store.replace(found))
         return process
 
     def restart(self) -> None:
@@ -414,7 +447,7 @@ class ToyCluster:
         self._started()
 
     def _written(self, resource: Resource, obj: Obj) -> None:
-        if resource in self.process.stores:
+        if resource in self.process.stores and _is_watched(resource, obj):
             self._route(resource, self.process.stores[resource].upsert(obj))
 
     def _route(self, resource: Resource, changes: Sequence[Change]) -> None:
@@ -429,6 +462,8 @@ class ToyCluster:
             CRON_JOB: routes.child,
             SERVICE_ACCOUNT: routes.child,
             ROLE_BINDING: routes.child,
+            PVC: routes.claim,
+            VOLUME_SNAPSHOT: routes.snapshot,
         }
         handler = handlers.get(resource)
         for change in changes if handler else ():
@@ -445,6 +480,8 @@ class ToyCluster:
         if store is None:
             return
         for kind, obj in [*events, *events[len(events) - min(repeat, len(events)) :]]:
+            if not _is_watched(resource, obj):
+                continue
             take = store.delete if kind == "DELETED" else store.upsert
             self._route(resource, take(obj))
 

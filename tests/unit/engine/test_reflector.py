@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.objects import Obj, name_of
 from controller.api.resources import JOB
+from controller.engine.backoff import Backoff
 from controller.engine.metrics import Metrics
-from controller.engine.reflector import Backoff, Reflector
+from controller.engine.reflector import Reflector
 from controller.kube.errors import (
     Expired,
     Forbidden,
