@@ -30,6 +30,7 @@ from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
     CORE_EVENT,
+    CRD,
     CRON_JOB,
     EVENT,
     FUNCTION,
@@ -43,11 +44,27 @@ from controller.api.resources import (
     ROLE_BINDING,
     SECRET,
     SERVICE_ACCOUNT,
+    STORAGE_CLASS,
     TASK,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
     Resource,
 )
+from controller.api.restore import RestoreSessionSpec
+from controller.api.workload import WORKLOADS
 from controller.build.child import child, owner_reference
 from controller.build.cronjob import trigger_cron_job
+from controller.build.identity import (
+    HOOK_CLUSTER_ROLE,
+    RESTORE_CLUSTER_ROLE,
+    SNAPSHOT_CLUSTER_ROLE,
+    claim_account,
+    claim_rbac,
+    hook_account,
+    hook_rbac,
+    snapshot_account,
+    snapshot_rbac,
+)
 from controller.build.installation import Installation
 from controller.build.rbac import TRIGGER_CLUSTER_ROLE, trigger_rbac
 from controller.kube.client import Client
@@ -97,6 +114,8 @@ class Need:
 OWN = (REPOSITORY, BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION, FUNCTION, TASK)
 WITH_STATUS = (REPOSITORY, BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION)
 CHILDREN = (JOB, CRON_JOB, POD, SERVICE_ACCOUNT, ROLE_BINDING)
+SNAPSHOT_DEFINITION = f"{VOLUME_SNAPSHOT.plural}.{VOLUME_SNAPSHOT.group}"
+BOUND = (TRIGGER_CLUSTER_ROLE, SNAPSHOT_CLUSTER_ROLE, RESTORE_CLUSTER_ROLE, HOOK_CLUSTER_ROLE)
 
 # An Apply is `patch`, and `create` where the object may not exist; a CreateOnce is `create`, and
 # `get` when it exists already.
@@ -109,6 +128,8 @@ EVERYWHERE = (
       for kind in (BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION)),
     *(Need("reconcile: Finalizer of Stash's", kind, "patch")
       for kind in (REPOSITORY, BACKUP_CONFIGURATION, RESTORE_SESSION)),
+    *(Need("reconcile.hook_execution: Finalizer", kind, "patch")
+      for kind in (BACKUP_SESSION, RESTORE_SESSION)),
     Need("reconcile.backup_end: annotations", REPOSITORY, "patch"),
     Need("reconcile.backup_end: history", BACKUP_SESSION, "delete"),
     Need("reconcile.retry: CreateOnce", BACKUP_SESSION, "create"),
@@ -116,14 +137,24 @@ EVERYWHERE = (
     Need("reconcile.catalog", TASK, "create patch"),
     Need("reconcile sessions: CreateOnce, Delete", JOB, "create delete"),
     Need("reconcile.backup_configuration", CRON_JOB, "create patch delete"),
-    Need("build.rbac: trigger_rbac, job_rbac", SERVICE_ACCOUNT, "create patch"),
-    Need("build.rbac: trigger_rbac, job_rbac", ROLE_BINDING, "create patch"),
-    Need("build.rbac: trigger_rbac", CLUSTER_ROLE, "bind", name=TRIGGER_CLUSTER_ROLE),
+    Need("build.rbac, build.identity", SERVICE_ACCOUNT, "create patch"),
+    Need("build.rbac, build.identity", ROLE_BINDING, "create patch"),
+    *(Need("build.rbac, build.identity", CLUSTER_ROLE, "bind", name=name) for name in BOUND),
     Need("build.rbac: job_rbac", ROLE, "create get"),
     *(Need("reconcile.closing: D26", kind, "delete") for kind in (ROLE, ROLE_BINDING)),
+    Need("reconcile.backup_configuration: another driver", ROLE_BINDING, "delete"),
     Need("observe.live: read_secret", SECRET, "get"),
     Need("observe.live: read_pvc", PVC, "get"),
     Need("observe.live: read_words", CORE_EVENT, "list"),
+    *(Need("app: informers", kind, "list watch") for kind in (VOLUME_SNAPSHOT, PVC)),
+    Need("app: are VolumeSnapshots served", CRD, "list watch", name=SNAPSHOT_DEFINITION),
+    Need("reconcile.snapshot_session: retention", VOLUME_SNAPSHOT, "delete"),
+    *(Need("observe.live_storage: read_target", kind, "get") for kind in WORKLOADS.values()),
+    Need("observe.live_storage: read_claims", PVC, "get list"),
+    Need("observe.live_storage: read_snapshots", VOLUME_SNAPSHOT, "get list"),
+    Need("observe.live_storage: read_snapshot_content", VOLUME_SNAPSHOT_CONTENT, "get"),
+    Need("observe.live_storage: read_storage_class", STORAGE_CLASS, "get list"),
+    Need("observe.live_storage: read_claim_words", CORE_EVENT, "list"),
     Need("engine.events", EVENT, "get create patch"),
 )  # fmt: skip
 AT_HOME = (
@@ -132,6 +163,12 @@ AT_HOME = (
     Need("engine.leader_label", POD, "list watch patch"),
 )
 OF_TRIGGER = (Need("runner.trigger", BACKUP_SESSION, "create"),)
+OF_SNAPSHOT = (Need("runner.creation", VOLUME_SNAPSHOT, "get create"),)
+OF_RESTORE = (Need("runner.creation", PVC, "get create"),)
+OF_HOOK = (
+    Need("runner.hook", POD, "get list"),
+    Need("runner.hook: controller.kube.exec", POD, "get create", "exec"),
+)
 
 
 def eventually(what: str, check: Callable[[], bool]) -> None:
@@ -468,6 +505,52 @@ def test_trigger_is_set_up_by_the_controller_and_can_do_its_work_alone(
     client.delete(CRON_JOB, namespace, name, uid=uid_of(cron_job))
 
 
+def test_jobs_of_the_snapshot_driver_get_their_own_rights_and_no_more(
+    server: ApiServer, client: Client, admin: Client, nobody: Client, namespace: str
+) -> None:
+    """The controller may bind each identity, twice; it has its rights in its namespace alone."""
+    owner = configuration(admin, namespace)
+    spec = parse_spec(BackupConfigurationSpec, owner)
+    assert isinstance(spec, BackupConfigurationSpec)
+    made = admin.create(BACKUP_SESSION, namespace, session(owner, namespace, "data-1"))
+    restore = admin.create(RESTORE_SESSION, namespace, {
+        "apiVersion": RESTORE_SESSION.api_version,
+        "kind": RESTORE_SESSION.kind,
+        "metadata": {"name": "data-1", "namespace": namespace},
+        "spec": {"driver": "VolumeSnapshotter"},
+    })  # fmt: skip
+    restore_spec = parse_spec(RestoreSessionSpec, restore)
+    assert isinstance(restore_spec, RestoreSessionSpec)
+    hook_of = (BACKUP_SESSION, made, owner, BACKUP_CONFIGURATION, spec.runtime_settings)
+    resource_of = {"ServiceAccount": SERVICE_ACCOUNT, "RoleBinding": ROLE_BINDING}
+    wanted = (
+        (snapshot_account(owner, spec), snapshot_rbac(owner, spec), OF_SNAPSHOT),
+        (
+            claim_account(restore, restore_spec),
+            tuple(body for _, body in claim_rbac(restore, restore_spec)),
+            OF_RESTORE,
+        ),
+        (hook_account(*hook_of), tuple(body for _, body in hook_rbac(*hook_of)), OF_HOOK),
+    )
+    assert len({account for account, _, _ in wanted}) == len(wanted)
+    for account, bodies, needs in wanted:
+        for body in (*bodies, *bodies):
+            client.apply(resource_of[body["kind"]], body)
+        identity = client_of(server, namespace, account)
+        assert granted(identity, namespace) - granted(nobody, namespace) == rights(*needs)
+        assert granted(identity, "default") == granted(nobody, "default")
+
+
+def test_one_definition_can_be_watched_and_no_other(server: ApiServer, client: Client) -> None:
+    """The informer's field selector is what makes a right on one name enough for a list."""
+    one = client.list_page(CRD, "", field_selector=f"metadata.name={SNAPSHOT_DEFINITION}")
+    assert one["items"] == []
+    for selector in ("", "metadata.name=functions.stash.appscode.com"):
+        with pytest.raises(Forbidden):
+            client.list_page(CRD, "", field_selector=selector)
+    assert "functions.stash.appscode.com" in server.kubectl("get", "crd", "-o", "name")
+
+
 def test_controller_writes_what_its_plans_write(
     client: Client, admin: Client, namespace: str
 ) -> None:
@@ -482,6 +565,10 @@ def test_controller_writes_what_its_plans_write(
     job = child(JOB, "stash-backup-data-1-0", (BACKUP_SESSION, done), labels={},
                 body={"spec": {"template": template}})  # fmt: skip
     client.create(JOB, namespace, job)
+    finalizer = [{"op": "add", "path": "/metadata/finalizers", "value": ["drey.dev/post-hook"]}]
+    client.json_patch(BACKUP_SESSION, namespace, "data-1", finalizer)
+    finalizer = [{"op": "remove", "path": "/metadata/finalizers"}]
+    client.json_patch(BACKUP_SESSION, namespace, "data-1", finalizer)
     client.delete(JOB, namespace, name_of(job))
     client.delete(BACKUP_SESSION, namespace, "data-1", uid=uid_of(made))
     regarding = {"apiVersion": BACKUP_SESSION.api_version, "kind": BACKUP_SESSION.kind,
@@ -588,7 +675,7 @@ def test_uninstall_leaves_definitions_and_users_objects() -> None:
         kept = configuration(admin, "default")
         cluster_wide = "clusterroles,clusterrolebindings,namespaces"
         selector = ("-l", "app.kubernetes.io/name=drey", "-o", "name")
-        assert len(server.kubectl("get", cluster_wide, *selector).split()) == 6
+        assert len(server.kubectl("get", cluster_wide, *selector).split()) == 9
         server.kubectl("delete", "-k", str(MANIFESTS), "--wait", f"--timeout={DEADLINE_S:.0f}s")
         assert server.kubectl("get", cluster_wide, *selector) == ""
         assert len(server.kubectl("get", "crd", *selector).split()) == len(OWN)
