@@ -17,18 +17,26 @@ _SESSION = {
 }
 _REPOSITORY = ("stash_appscode_com_repository_", "stash_repository_")
 
+RESTIC, SNAPSHOTTER = "Restic", "VolumeSnapshotter"
+_CLAIM = {"kind": "PersistentVolumeClaim", "group": ""}
+
 Sample = tuple[str, Mapping[str, str], float]
 """Name, labels and value. All are gauges."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose metrics: what all labels are made of. `user_labels` never hide one of ours."""
+    """Whose metrics: what all labels are made of. `user_labels` never hide one of ours.
+
+    With the driver VolumeSnapshotter there is no repository, and each host is a claim. A restore of
+    it has no target but the claims that it makes: the target is empty then.
+    """
 
     invoker: Invoker
     target: Target
     repository: str
     is_restore: bool
+    driver: str = RESTIC
     user_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -39,13 +47,15 @@ class Subject:
             "invoker_kind": self.invoker.kind,
             "invoker_name": self.invoker.name,
             "namespace": self.invoker.namespace,
-            "driver": "Restic",
-            "repository": self.repository,
+            "driver": self.driver,
+            **(_CLAIM if self.driver == SNAPSHOTTER else {"repository": self.repository}),
         }
 
     @property
     def target_labels(self) -> dict[str, str]:
         """Return the labels of the target level; the API group of core kinds is empty."""
+        if self.driver == SNAPSHOTTER and not self.target.kind:
+            return {**self.labels, **_CLAIM, "name": ""}
         version = self.target.api_version
         group = version.partition("/")[0] if "/" in version else ""
         return {
@@ -57,16 +67,22 @@ class Subject:
 
 
 def session_samples(
-    subject: Subject, hosts: Sequence[HostReport], *, duration_s: float, ended_s: float
+    subject: Subject,
+    hosts: Sequence[HostReport],
+    *,
+    duration_s: float,
+    ended_s: float,
+    succeeded: bool = True,
 ) -> Iterator[Sample]:
     """Yield the samples of a session that ended, under the current and the legacy name.
 
+    It succeeded only if all hosts did; `succeeded` is false if it failed for another reason.
     `duration_s` runs from the session's creation, `ended_s` is Unix time. What is not known after a
     failure is left out, so that the gateway keeps the old value.
     """
     verb = "restore" if subject.is_restore else "backup"
     current, legacy = _SESSION[verb]
-    succeeded = bool(hosts) and all(host.succeeded for host in hosts)
+    succeeded = succeeded and bool(hosts) and all(host.succeeded for host in hosts)
     session, target = subject.labels, subject.target_labels
 
     def both(name: str, labels: Mapping[str, str], value: float) -> Iterator[Sample]:
@@ -85,7 +101,8 @@ def session_samples(
             yield from both("last_success_time_seconds", session, ended_s)
             yield from both("target_last_success_time_seconds", target, ended_s)
     for host in hosts:
-        for name, value in _host(host, verb):
+        measured = subject.driver == RESTIC and not subject.is_restore
+        for name, value in _host(host, verb, measured=measured):
             yield from both(name, {**target, "hostname": host.hostname}, value)
 
 
@@ -126,12 +143,12 @@ def exposition(values: Iterable[Sample]) -> str:
     )
 
 
-def _host(host: HostReport, verb: str) -> Iterator[tuple[str, float]]:
+def _host(host: HostReport, verb: str, *, measured: bool) -> Iterator[tuple[str, float]]:
     yield f"host_{verb}_success", float(host.succeeded)
     if not host.succeeded:
         return
     yield f"host_{verb}_duration_seconds", host.duration_s
-    if verb == "restore":
+    if not measured:
         return
     of = host.snapshots
     yield "host_data_size_bytes", sum(item.total_bytes for item in of)

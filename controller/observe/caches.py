@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID
+from controller.api.metrics import SNAPSHOTTER
 from controller.api.objects import (
     Key,
     Obj,
@@ -29,7 +30,6 @@ BY_INVOKER = "invoker"
 BY_PENDING = "pending"
 BY_SESSION = "session"
 BY_SNAPSHOT_RESTORE = "snapshot-restore"
-SNAPSHOTTER = "VolumeSnapshotter"
 
 
 class Lister(Protocol):

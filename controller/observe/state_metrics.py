@@ -17,7 +17,14 @@ from prometheus_client.registry import Collector
 from controller.api.backup import host_of
 from controller.api.conditions import Phase
 from controller.api.job_input import Invoker, RepositoryInput, Target
-from controller.api.metrics import Sample, Subject, repository_samples, session_samples
+from controller.api.metrics import (
+    RESTIC,
+    SNAPSHOTTER,
+    Sample,
+    Subject,
+    repository_samples,
+    session_samples,
+)
 from controller.api.model import parse_spec
 from controller.api.objects import Key, Obj, dig, key_of, meta, name_of, namespace_of, status
 from controller.api.report import HostReport, RepositoryReport, SnapshotReport
@@ -29,7 +36,7 @@ from controller.api.text import (
     parse_time,
 )
 from controller.build.backend import repository_input
-from controller.observe.caches import Caches, by_repository
+from controller.observe.caches import Caches, by_repository, is_snapshotter
 
 _PREFIX = "stash_appscode_com_"
 _ENDED = (Phase.SUCCEEDED.value, Phase.FAILED.value)
@@ -67,6 +74,8 @@ class StateCollector(Collector):
             if history := ended.get(key_of(configuration)):
                 yield from _pushed(configuration, history)
                 used = next(iter(by_repository(configuration)), "")
+                if is_snapshotter(configuration):
+                    used = ""  # a Repository that it names all the same is not written to
                 if place := places.get(used):
                     subject = _subject(configuration)
                     learned = _learned(status(repositories[used]))
@@ -116,10 +125,16 @@ def _pushed(invoker: Obj, newest: Mapping[str, Obj]) -> Iterator[Sample]:
 def _of_session(invoker: Obj, session: Obj) -> Iterator[Sample]:
     duration_s = parse_go_duration_s(_text(session, "status", "sessionDuration")) or 0.0
     created_s = _created_s(session) or 0.0
-    lost = HostReport(host_of(_text(invoker, "spec", "target", "alias")), succeeded=False)
-    hosts = tuple(_hosts(session).values()) or (lost,)
+    hosts = tuple(_hosts(session).values())
+    if not hosts and not is_snapshotter(invoker):
+        lost = HostReport(host_of(_text(invoker, "spec", "target", "alias")), succeeded=False)
+        hosts = (lost,)
     return session_samples(
-        _subject(invoker), hosts, duration_s=duration_s, ended_s=created_s + duration_s
+        _subject(invoker),
+        hosts,
+        duration_s=duration_s,
+        ended_s=created_s + duration_s,
+        succeeded=not is_snapshotter(invoker) or _phase(session) == Phase.SUCCEEDED,
     )
 
 
@@ -136,6 +151,7 @@ def _subject(invoker: Obj) -> Subject:
         ),
         _text(invoker, "spec", "repository", "name"),
         is_restore=kind == "RestoreSession",
+        driver=SNAPSHOTTER if is_snapshotter(invoker) else RESTIC,
     )
 
 
