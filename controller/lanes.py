@@ -14,9 +14,9 @@ from controller.api.resources import (
     RESTORE_SESSION,
     Resource,
 )
+from controller.observe.configurations import ConfigurationObserver
 from controller.observe.observers import (
     CatalogObserver,
-    ConfigurationObserver,
     RepositoryObserver,
     RestoreObserver,
     SessionObserver,

@@ -11,6 +11,7 @@ from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.model import Problem
 from controller.api.names import snapshot_name
 from controller.api.objects import Obj, meta, name_of, namespace_of, uid_of
+from controller.api.report import ExitCode
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -26,8 +27,6 @@ from controller.build.labels import BACKUP, child_labels
 
 SNAPSHOT_VERB = "snapshot"
 RESTORE_VERB = "restore-snapshot"
-REPORTED = 1
-"""Exit code of a pod that says in its report what it could not create."""
 RETRIES = 3
 DEADLINE_S = 7200
 """Longest life of a Job without `timeOut`. Creating takes seconds; a pod may have to wait."""
@@ -133,7 +132,7 @@ def _policy(container: str) -> dict[str, object]:
                     "onExitCodes": {
                         "containerName": container,
                         "operator": "In",
-                        "values": [REPORTED],
+                        "values": [int(ExitCode.FAILED)],
                     },
                 },
                 {

@@ -10,7 +10,7 @@ from dataclasses import replace
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import FINAL_PHASES, Type, status_of
 from controller.api.model import parse_spec
-from controller.api.names import backup_job_name, restore_job_name, trigger_name
+from controller.api.names import backup_job_name, restore_job_name
 from controller.api.objects import (
     Key,
     Obj,
@@ -24,10 +24,7 @@ from controller.api.objects import (
 from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
-    CRON_JOB,
     FUNCTION,
-    ROLE_BINDING,
-    SERVICE_ACCOUNT,
     TASK,
 )
 from controller.api.restore import RestoreSessionSpec
@@ -46,7 +43,6 @@ from controller.reconcile.backup_start import executor_recorded
 from controller.reconcile.catalog import CatalogObserved
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import (
-    ConfigurationObserved,
     Executor,
     PvcUse,
     References,
@@ -79,38 +75,6 @@ class RepositoryObserver:
             ),
         )
         return RepositoryObserved(repository, tuple(o for o in invokers if not is_deleting(o)))
-
-
-class ConfigurationObserver:
-    """Observes BackupConfigurations."""
-
-    def __init__(self, sight: Sight) -> None:
-        self._sight = sight
-
-    def observe(self, key: Key, refusal: Refusal | None) -> ConfigurationObserved | None:
-        """Return the configuration and what it names, None when it is gone."""
-        sight = self._sight
-        configuration = sight.caches.configurations.get(key)
-        if configuration is None:
-            return None
-        spec = parse_spec(BackupConfigurationSpec, configuration)
-        references = References()
-        if isinstance(spec, BackupConfigurationSpec) and not is_deleting(configuration):
-            references = sight.references(spec, key.namespace)
-        child = Key(key.namespace, trigger_name(key.name))
-        found = {
-            CRON_JOB.kind: sight.caches.cron_jobs.get(child),
-            SERVICE_ACCOUNT.kind: sight.caches.service_accounts.get(child),
-            ROLE_BINDING.kind: sight.caches.role_bindings.get(child),
-        }
-        return ConfigurationObserved(
-            configuration,
-            spec,
-            references,
-            children={kind: obj for kind, obj in found.items() if obj is not None},
-            installation=sight.installation,
-            refusal=refusal,
-        )
 
 
 class SessionObserver:

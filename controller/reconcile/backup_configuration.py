@@ -5,7 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controller.api.backup import BackupConfigurationSpec, backup_configuration_problems
+from controller.api.backup import (
+    SNAPSHOTTER,
+    BackupConfigurationSpec,
+    backup_configuration_problems,
+)
 from controller.api.conditions import (
     Condition,
     InvokerPhase,
@@ -17,6 +21,7 @@ from controller.api.conditions import (
     without,
 )
 from controller.api.model import Problem
+from controller.api.names import trigger_name
 from controller.api.objects import (
     Key,
     Obj,
@@ -26,6 +31,7 @@ from controller.api.objects import (
     finalizers_of,
     generation_of,
     is_deleting,
+    name_of,
     namespace_of,
     status,
     uid_of,
@@ -38,6 +44,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.build.cronjob import trigger_cron_job, trigger_digest
+from controller.build.identity import snapshot_identity, snapshot_rbac
 from controller.build.labels import SPEC_HASH
 from controller.build.rbac import trigger_rbac
 from controller.plan import Apply, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
@@ -51,6 +58,7 @@ from controller.reconcile.references import (
     target_text,
     task_problems,
 )
+from controller.reconcile.snapshot_target import served_condition, snapshot_target_conditions
 
 STASH_FINALIZER = "stash.appscode.com"
 """What Stash leaves on objects; with Stash gone nobody but us takes it off."""
@@ -59,9 +67,12 @@ WAITED_FOR = (
     Type.REPOSITORY_FOUND,
     Type.BACKEND_SECRET_FOUND,
     Type.VALIDATION_PASSED,
+    Type.SNAPSHOTS_SERVED,
     Type.BACKUP_TARGET_FOUND,
     Type.CRON_JOB_CREATED,
 )
+_OURS = {*WAITED_FOR, Type.VOLUMES_LEFT_OUT}
+"""All that we ever say here: what does not apply any more, of another driver too, is taken back."""
 _EVENT_REASONS = {"CronJobCreationFailed": "CronJob Creation Failed"}
 """Where Stash's Event has another reason than its condition (stash.md 9.1)."""
 _CHILDREN: tuple[Resource, ...] = (SERVICE_ACCOUNT, ROLE_BINDING, CRON_JOB)
@@ -76,11 +87,10 @@ def plan(seen: ConfigurationObserved, now: datetime) -> Plan:
     if isinstance(spec, tuple):
         return _stop(seen, spec, now)
     problems = backup_configuration_problems(spec, namespace=namespace_of(configuration))
-    if spec.driver != "Restic":
-        problems += (Problem("spec.driver", "VolumeSnapshotter is not supported yet"),)
     if problems:
         return _stop(seen, problems, now)
-    conditions = _reference_conditions(seen, spec)
+    of_driver = _snapshot_conditions if spec.driver == SNAPSHOTTER else _reference_conditions
+    conditions = of_driver(seen, spec)
     created, writes = _trigger(seen, spec)
     if all(condition.status is True for condition in conditions):
         return _finish(seen, [*conditions, created], writes, now)
@@ -108,7 +118,7 @@ def _stop(seen: ConfigurationObserved, problems: tuple[Problem, ...], now: datet
     conditions = [validation(problems)]
     if not _is_triggered(seen):
         return _finish(seen, conditions, (), now)
-    ref = replace(Ref.to(CRON_JOB, seen.children[CRON_JOB.kind]), resource_version="")
+    ref = _any_version(CRON_JOB, seen.children[_cron_job(seen)])
     if seen.refusal is not None and seen.refusal.write == Delete(ref):
         conditions.append(
             Condition(
@@ -125,8 +135,20 @@ def _stop(seen: ConfigurationObserved, problems: tuple[Problem, ...], now: datet
 
 def _is_triggered(seen: ConfigurationObserved) -> bool:
     """Tell whether there is a CronJob of this configuration."""
-    cron_job = seen.children.get(CRON_JOB.kind)
-    return cron_job is not None and controller_uid(cron_job) == uid_of(seen.configuration)
+    return _is_own(seen, seen.children.get(_cron_job(seen)))
+
+
+def _cron_job(seen: ConfigurationObserved) -> tuple[str, str]:
+    return CRON_JOB.kind, trigger_name(name_of(seen.configuration))
+
+
+def _is_own(seen: ConfigurationObserved, child: Obj | None) -> bool:
+    return child is not None and controller_uid(child) == uid_of(seen.configuration)
+
+
+def _any_version(resource: Resource, obj: Obj) -> Ref:
+    """Return a reference for a Delete: whatever became of the object, it is the same one."""
+    return replace(Ref.to(resource, obj), resource_version="")
 
 
 def _reference_conditions(
@@ -151,11 +173,24 @@ def _reference_conditions(
     return conditions
 
 
+def _snapshot_conditions(
+    seen: ConfigurationObserved, spec: BackupConfigurationSpec
+) -> list[Condition]:
+    conditions = [validation(()), served_condition(served=seen.snapshots_served)]
+    if spec.target is not None:
+        namespace, claims = namespace_of(seen.configuration), seen.claims_found or {}
+        conditions += snapshot_target_conditions(spec.target, namespace, seen.target, claims)
+    return conditions
+
+
 def _trigger(
     seen: ConfigurationObserved, spec: BackupConfigurationSpec
 ) -> tuple[Condition, tuple[Write, ...]]:
-    """Return CronJobCreated, and the writes that make it true."""
-    if seen.refusal is not None:
+    """Return CronJobCreated, and the writes that make it true.
+
+    The Jobs of its sessions get their rights here: a session adds no request for them.
+    """
+    if seen.refusal is not None and not isinstance(seen.refusal.write, Delete):
         failure = (
             f"{seen.refusal.message} (spec.schedule is {spec.schedule!r})"
             if _is_cron_job(seen.refusal.write)
@@ -164,6 +199,7 @@ def _trigger(
         return outcome(Type.CRON_JOB_CREATED, failure=failure), ()
     wanted = (
         *trigger_rbac(seen.configuration, spec),
+        *(snapshot_rbac(seen.configuration, spec) if spec.driver == SNAPSHOTTER else ()),
         trigger_cron_job(seen.configuration, spec, seen.installation),
     )
     writes = tuple(
@@ -172,7 +208,18 @@ def _trigger(
         for resource in _CHILDREN
         if resource.kind == body["kind"] and not _is_current(seen, body)
     )
-    return outcome(Type.CRON_JOB_CREATED, failure=None), writes
+    return outcome(Type.CRON_JOB_CREATED, failure=None), (*writes, *_leftovers(seen, spec))
+
+
+def _leftovers(seen: ConfigurationObserved, spec: BackupConfigurationSpec) -> tuple[Write, ...]:
+    """Take away the right to create VolumeSnapshots when the driver is another by now.
+
+    That it cannot be taken away stops no backup.
+    """
+    binding = seen.children.get((ROLE_BINDING.kind, snapshot_identity(seen.configuration)))
+    if spec.driver == SNAPSHOTTER or seen.refusal is not None or binding is None:
+        return ()
+    return (Delete(_any_version(ROLE_BINDING, binding)),) if _is_own(seen, binding) else ()
 
 
 def _is_cron_job(write: Write) -> bool:
@@ -180,10 +227,10 @@ def _is_cron_job(write: Write) -> bool:
 
 
 def _is_current(seen: ConfigurationObserved, body: Obj) -> bool:
-    child = seen.children.get(body["kind"])
+    child = seen.children.get((body["kind"], name_of(body)))
     return (
         child is not None
-        and controller_uid(child) == uid_of(seen.configuration)
+        and _is_own(seen, child)
         and annotations_of(child).get(SPEC_HASH) == annotations_of(body).get(SPEC_HASH)
         # The hash is that of our intent: it stays when somebody changes the object by hand.
         and (body["kind"] != CRON_JOB.kind or dig(child, "spec", "digest") == trigger_digest(body))
@@ -200,7 +247,7 @@ def _finish(
     configuration = seen.configuration
     old = status(configuration)
     known = {condition.type for condition in conditions}
-    kept = without(old.get("conditions") or (), *(set(WAITED_FOR) - known))
+    kept = without(old.get("conditions") or (), *(_OURS - known))
     entries = merged(kept, conditions, now)
     phase = _phase(entries)
     new: dict[str, Any] = {

@@ -66,15 +66,20 @@ class References:
 class ConfigurationObserved:
     """Input of `backup_configuration.plan`. `spec` is a tuple of problems when it is no spec.
 
-    `children` holds what exists of the CronJob, ServiceAccount and RoleBinding by kind, metadata
-    only, and of the CronJob `spec.digest`, its `trigger_digest`. All three share one name.
+    `children` holds, by kind and name, what exists of the CronJobs, ServiceAccounts and
+    RoleBindings that a configuration may have, metadata only, and of the CronJob `spec.digest`, its
+    `trigger_digest`. With the driver VolumeSnapshotter `target` and `claims_found` are the live
+    target and its claims by name, and `references` are empty.
     """
 
     configuration: Obj
     spec: BackupConfigurationSpec | tuple[Problem, ...]
     references: References
-    children: Mapping[str, Obj]
+    children: Mapping[tuple[str, str], Obj]
     installation: Installation
+    target: Obj | None = None
+    claims_found: Mapping[str, Obj] | None = None
+    snapshots_served: bool = False
     refusal: Refusal | None = None
 
 

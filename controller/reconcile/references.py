@@ -38,18 +38,26 @@ def secret_condition(references: References) -> Condition | None:
 
 def pvc_problem(pvc: Obj, *, restore: bool) -> str | None:
     """Say why a claim that exists is no source or no destination (D3), None when it is one."""
-    name = f"PersistentVolumeClaim {dig(pvc, 'metadata', 'namespace')}/{pvc['metadata']['name']}"
     if dig(pvc, "spec", "volumeMode") == "Block":
-        return f"{name} has volumeMode Block: only file systems can be backed up with restic"
+        return f"{_claim(pvc)} has volumeMode Block: only file systems can be backed up with restic"
+    return unbound_problem(pvc, restore=restore)
+
+
+def unbound_problem(pvc: Obj, *, restore: bool = False) -> str | None:
+    """Say why a claim has no volume, or not for long; None when it has one."""
     if is_deleting(pvc):
-        return f"{name} is being deleted"
+        return f"{_claim(pvc)} is being deleted"
     phase = dig(pvc, "status", "phase") or "Pending"
     if phase == "Bound":
         return None
     if phase == "Lost":
-        return f"{name} is Lost: its PersistentVolume does not exist any more"
+        return f"{_claim(pvc)} is Lost: its PersistentVolume does not exist any more"
     # Restoring starts a pod, which is the consumer that such a claim waits for.
-    return None if restore else f"{name} is {phase}, not Bound: start a pod that uses it"
+    return None if restore else f"{_claim(pvc)} is {phase}, not Bound: start a pod that uses it"
+
+
+def _claim(pvc: Obj) -> str:
+    return f"PersistentVolumeClaim {dig(pvc, 'metadata', 'namespace')}/{pvc['metadata']['name']}"
 
 
 def target_condition(kind: Type, references: References, target: str) -> Condition:

@@ -73,8 +73,8 @@ from controller.observe.caches import (
     project_pod,
     project_snapshot,
 )
+from controller.observe.configurations import ConfigurationObserver
 from controller.observe.observers import (
-    ConfigurationObserver,
     RepositoryObserver,
     RestoreObserver,
     SessionObserver,
