@@ -228,6 +228,9 @@ class ToyServer:
         if label_selector.startswith(JOB_NAME):
             name = label_selector.partition("=")[2]
             items = [item for item in items if owner_name(item) == name]
+        elif label_selector and "(" not in label_selector:
+            wanted = {tuple(pair.split("=", 1)) for pair in label_selector.split(",")}
+            items = [item for item in items if wanted <= labels_of(item).items()]
         elif label_selector:
             names = label_selector.partition("(")[2].rstrip(")").split(",")
             items = [item for item in items if labels_of(item).get(INVOKER_NAME) in names]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.api.objects import Key, Obj, name_of
-from controller.api.resources import JOB, TASK
+from controller.api.resources import JOB, TASK, VOLUME_SNAPSHOT
 from controller.engine.informer import RESYNC_S, Informer, wait_for_sync
 from controller.engine.store import Change
 from controller.engine.threads import Supervisor
@@ -130,3 +130,44 @@ def test_an_ordered_end_is_no_crash() -> None:
     release.set()
     assert threads.join(5.0) == []
     assert (threads.crashed, threads.problem()) == ("", None)
+
+
+def test_an_optional_informer_waits_until_it_is_admitted() -> None:
+    """Its store can be believed once it has listed, and no longer when it is shut."""
+    informer = Informer(VOLUME_SNAPSHOT, NO_CLIENT, optional=True, clock=FakeClock())
+    told: list[bool] = []
+    informer.on_served(lambda: told.append(informer.is_served()))
+    assert (informer.is_optional, informer.is_shut, informer.is_served()) == (True, True, False)
+    informer.admit()
+    assert (informer.is_shut, informer.is_served()) == (False, False)
+    (reflector,) = informer.reflectors
+    reflector.listed.set()
+    reflector._on_listed()
+    assert informer.is_served()
+    informer.shut()
+    assert (informer.is_shut, informer.is_served()) == (True, False)
+    reflector._lose()
+    assert told == [True, False]
+    informer.admit()
+    assert not informer.is_served()
+
+
+def test_most_informers_cannot_be_shut() -> None:
+    """A kind that must be there is served when it has synced."""
+    informer = Informer(JOB, NO_CLIENT, clock=FakeClock())
+    informer.shut()
+    informer.admit()
+    assert (informer.is_optional, informer.is_shut, informer.is_served()) == (False, False, False)
+    informer.reflectors[0].listed.set()
+    assert informer.is_served()
+
+
+def test_a_shut_informer_ends_in_good_order() -> None:
+    """The thread that stands by sees the stop."""
+    threads = Supervisor()
+    informer = Informer(VOLUME_SNAPSHOT, NO_CLIENT, optional=True, stop=threads.stop)
+    informer.start(threads)
+    assert threads.join(0.05) == ["reflector-volumesnapshots"]
+    informer.stop()
+    assert threads.join(5.0) == []
+    assert threads.crashed == ""

@@ -1,11 +1,13 @@
 """controller.engine.reflector: list, watch, and every way in which they fail (scripted)."""
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from controller.api.objects import Obj, name_of
 from controller.api.resources import JOB
@@ -16,6 +18,7 @@ from controller.kube.errors import (
     Expired,
     Forbidden,
     KubeError,
+    NotFound,
     ServerFault,
     Throttled,
     Unreachable,
@@ -93,6 +96,9 @@ class Script:
         self.replaced = 0
         self.pauses = 0
         self.watch_lasts_s = 400.0
+        self.served: threading.Event | None = None
+        self.told: list[bool] = []
+        """Whether there was a list, each time that this changed."""
 
     def list_page(self, _resource: object, **scope: Any) -> Obj:
         """Answer with the next list."""
@@ -142,6 +148,8 @@ class Script:
             self,
             clock=self.clock,
             stop=self.stop,
+            served=self.served,
+            on_listed=lambda: self.told.append(reflector.listed.is_set()),
             metrics=self.metrics,
             rng=random.Random(1),  # noqa: S311 - test data
         )
@@ -337,3 +345,108 @@ def test_a_stop_before_the_stream_is_there_is_not_lost() -> None:
     script.run()
     assert script.ended("closed") == 1
     assert script.watched == ["10"]
+
+
+class Door(threading.Event):
+    """Of a resource that is absent at first: who waits for it is let in after so long."""
+
+    def __init__(self, script: Script, opens_after_s: float = 5000.0) -> None:
+        super().__init__()
+        self.script, self.opens_after_s = script, opens_after_s
+        self.held: list[list[str]] = []
+        """What was in the store while somebody waited."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let time pass and open."""
+        assert timeout is None
+        self.held.append(sorted(self.script.objects))
+        self.script.clock.advance(self.opens_after_s)
+        self.set()
+        return True
+
+
+def test_what_is_not_served_is_not_asked_for() -> None:
+    """No request before the door opens, and then a list at once."""
+    script = Script([page("a", version=10)], [])
+    script.served = door = Door(script)
+    reflector = script.run()
+    assert door.held == [[]]
+    assert (script.asked, script.watched) == ([("", 500, "")], ["10"])
+    assert (script.stop.waits, script.told) == ([], [True])
+    assert reflector.listed.is_set()
+
+
+def test_what_went_away_leaves_nothing_behind_and_may_come_again() -> None:
+    """The stream ends, the store is emptied; the next list is a first one."""
+    script = Script([page("a", version=10), page("b", version=5)], [[event("ADDED", "c", 11)]])
+    script.served = door = Door(script)
+    door.set()
+    upsert = script.upsert
+
+    def shut(obj: Obj) -> None:
+        upsert(obj)
+        door.clear()
+
+    script.upsert = shut  # type: ignore[method-assign]  # somebody shuts it during the watch
+    script.run()
+    assert door.held == [[]]
+    assert (script.asked, script.watched) == ([("", 500, "")] * 2, ["10", "5"])
+    assert sorted(script.objects) == ["b"]
+    assert script.told == [True, False, True]
+    assert script.ended("closed") == 2
+    assert script.stop.waits == []
+
+
+def test_a_kind_that_is_defined_but_not_served_is_tried_again_quietly() -> None:
+    """A 404 is an answer: the API server was heard. It is logged now and then, not each time."""
+    script = Script([*[NotFound("no such page", code=404)] * 40, page("a", version=1)], [])
+    script.served = door = Door(script)
+    door.set()
+    quiet: list[float] = []
+    wait = script.stop.wait
+
+    def pause(timeout: float | None = None) -> bool:
+        quiet.append(timeout or 0.0)
+        return wait(timeout)
+
+    script.stop.wait = pause  # type: ignore[method-assign]  # to write down the pauses
+    with capture_logs() as logged:
+        reflector = script.run()
+    lines = [line["event"] for line in logged].count("resource_not_served")
+    assert len(quiet) == 40
+    assert sum(quiet) / 600 - 1 <= lines <= sum(quiet) / 600 + 1
+    assert script.ended("absent") == 40
+    assert script.told == [True]
+    assert reflector.listed.is_set()
+
+
+def test_a_404_in_a_watch_means_that_the_list_is_no_longer_true() -> None:
+    """The version of the kind that we watch is served no more; what is stored waits for a list."""
+    script = Script(
+        [page("a", version=10), NotFound("no", code=404), page("b", version=20)],
+        [NotFound("no", code=404)],
+    )
+    script.served = door = Door(script)
+    door.set()
+    script.run()
+    assert script.asked == [("", 500, ""), ("", 500, ""), ("", 500, "")]
+    assert script.told == [True, False, True]
+    assert sorted(script.objects) == ["b"]
+
+
+def test_who_stands_by_is_never_quiet_and_sees_the_stop() -> None:
+    """Health does not depend on a kind that a cluster need not have."""
+    script = Script([], [])
+    script.served = threading.Event()
+    client: Any = script
+    reflector = Reflector(
+        JOB, client, script, clock=script.clock, stop=script.stop, served=script.served
+    )
+    script.clock.advance(10_000.0)
+    assert reflector.quiet_s() == 0.0
+    script.stop.set()
+    reflector.wake()
+    reflector.run()
+    assert script.asked == []
+    script.served.clear()
+    assert reflector.quiet_s() == 0.0

@@ -1,21 +1,30 @@
 """Indexes and projections: what is found again, and what is kept."""
 
+from controller.api.creation import SESSION_UID
 from controller.api.objects import Key, Obj
+from controller.build.labels import BACKUP, own_labels
+from controller.engine.store import Store
 from controller.observe.caches import (
     BY_PENDING,
     by_invoker,
+    by_invoker_labels,
     by_owner,
     by_pending,
     by_repository,
+    by_session,
+    by_snapshot_restore,
     by_task,
     invoker_index,
     newest,
     project_child,
+    project_claim,
     project_cron_job,
     project_job,
     project_pod,
+    project_snapshot,
 )
 from tests.support.builders import configuration, job, obj, pod, restore, running, session
+from tests.support.storage_objects import claim, snapshot
 
 
 def test_sessions_are_filed_by_their_spec() -> None:
@@ -96,3 +105,68 @@ def test_the_newest_is_found_in_any_order() -> None:
     assert newest(objects) is newest(objects[::-1]) is objects[2]
     assert newest(objects[:2]) is objects[0]
     assert newest([]) is None
+
+
+def test_a_snapshot_tells_when_its_status_changed() -> None:
+    """It has no such time of its own, but the server keeps who wrote it and when.
+
+    Through a store: what is stored has no managedFields, and its projection still sees them.
+    """
+    made = snapshot("data-1", ready=True, changed_s=42)
+    spoken = {**made, "metadata": {**made["metadata"]}}
+    spoken["metadata"]["managedFields"] = [
+        {"manager": "runner", "time": "2026-11-22T02:59:59Z"},
+        {"manager": "csi", "subresource": "status", "time": "2026-11-22T02:59:01Z"},
+        {"manager": "controller", "subresource": "status", "time": "2026-11-22T02:59:18Z"},
+        {"manager": "odd", "subresource": "status"},
+    ]
+    store = Store(projection=project_snapshot)
+    store.upsert(spoken)
+    (kept,) = store.all()
+    assert kept["changedAt"] == "2026-11-22T02:59:18Z"
+    assert (kept["spec"], kept["status"]) == (made["spec"], made["status"])
+    assert kept["metadata"]["labels"] == made["metadata"]["labels"]
+    assert "managedFields" not in kept["metadata"]
+    del spoken["metadata"]["managedFields"]
+    assert project_snapshot(spoken)["changedAt"] == ""
+
+
+def test_a_projected_claim_tells_whether_it_is_bound() -> None:
+    """Labels stay, which say whose it is; access modes, conditions of others' and bulk go."""
+    full = claim(
+        "data-0", phase="Bound", spec={"accessModes": ["ReadWriteOnce"], "volumeName": "v"}
+    )
+    full["status"]["capacity"] = {"storage": "1Gi"}
+    kept = project_claim(full)
+    assert kept["spec"] == {"volumeName": "v"}
+    assert kept["status"] == {"phase": "Bound"}
+    assert kept["metadata"]["labels"] == full["metadata"]["labels"]
+
+
+def test_what_a_session_created_is_filed_by_its_uid() -> None:
+    """It has no owner: it outlives session and configuration (D21)."""
+    made = snapshot("data-1", of=session(), ready=True)
+    assert by_session(made) == ("uid-of-nightly-1",)
+    assert by_session({"metadata": {"name": "x", "labels": {SESSION_UID: ""}}}) == ()
+    assert by_session({"metadata": {"name": "x"}}) == ()
+
+
+def test_snapshots_are_filed_by_the_configuration_in_their_labels() -> None:
+    """One that was deleted and made again finds them; names are cut as a label needs it."""
+    assert by_invoker_labels(snapshot("data-1")) == (
+        invoker_index("BackupConfiguration", Key("demo", "nightly")),
+    )
+    long = configuration("n" * 70)
+    labels = own_labels(BACKUP, "BackupConfiguration", long)
+    (found,) = by_invoker_labels({"metadata": {"name": "x", "namespace": "demo", "labels": labels}})
+    assert len(found) == len("BackupConfiguration demo/") + 63
+    assert by_invoker_labels({"metadata": {"name": "x", "namespace": "demo"}}) == ()
+
+
+def test_restores_from_snapshots_are_filed_until_they_end() -> None:
+    """By namespace: any VolumeSnapshot there may be the one that they wait for."""
+    spec = {"driver": "VolumeSnapshotter"}
+    assert by_snapshot_restore(restore(spec=spec)) == ("demo",)
+    assert by_snapshot_restore(restore(spec=spec, status={"phase": "Pending"})) == ("demo",)
+    assert by_snapshot_restore(restore(spec=spec, status={"phase": "Unknown"})) == ()
+    assert by_snapshot_restore(restore()) == ()

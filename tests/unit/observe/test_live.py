@@ -4,40 +4,14 @@ from typing import Any
 
 from controller.api.objects import Key, Obj
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
-from controller.kube.errors import NotFound
 from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
 from tests.support.builders import job, pvc, session
-
-
-class Server:
-    """Answers from a table; lists come in pages of one object."""
-
-    def __init__(self, *objects: tuple[Resource, Obj]) -> None:
-        self.objects = list(objects)
-        self.asked: list[str] = []
-
-    def get(self, resource: Resource, namespace: str, name: str, **_: Any) -> Obj:
-        """Return an object."""
-        self.asked.append(f"get {resource} {namespace}/{name}")
-        for kind, obj in self.objects:
-            if kind == resource and obj["metadata"]["name"] == name:
-                return obj
-        raise NotFound("no", code=404)
-
-    def list_page(
-        self, resource: Resource, namespace: str = "", *, continue_token: str = "", **given: Any
-    ) -> Obj:
-        """Return one page."""
-        self.asked.append(f"list {resource} {namespace} {sorted(given.items())}")
-        items = [obj for kind, obj in self.objects if kind == resource]
-        at = int(continue_token or 0)
-        more = str(at + 1) if at + 1 < len(items) else ""
-        return {"items": items[at : at + 1], "metadata": {"continue": more}}
+from tests.support.read_server import ReadServer
 
 
 def client(*objects: tuple[Resource, Obj]) -> Any:
     """Return a client of such a server."""
-    return Server(*objects)
+    return ReadServer(*objects)
 
 
 def test_the_values_of_a_secret_go_nowhere() -> None:

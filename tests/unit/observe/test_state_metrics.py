@@ -391,3 +391,91 @@ def test_a_deleted_invoker_takes_its_group_along() -> None:
     assert removed == []
     handle(Change(ChangeType.DELETED, key, old, None))
     assert removed == ["backupconfiguration-demo-nightly"]
+
+
+def snapshot_configuration() -> Obj:
+    """Return a configuration of flow B; it names a Repository, which it does not need."""
+    target = {"ref": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"}}
+    spec = configuration_spec(driver="VolumeSnapshotter", target=target, task=None)
+    return configuration(spec=spec)
+
+
+def snapshot_session(phase: str = "Succeeded", *, failed: str = "") -> Obj:
+    """Return a session of three claims; one of them may have failed."""
+    done = ended("nightly-1", phase, age_s=100)
+    done["status"]["targets"][0]["stats"] = [
+        {
+            "hostname": name,
+            "phase": "Failed" if name == failed else "Succeeded",
+            **({"error": "no space"} if name == failed else {"duration": "4s"}),
+        }
+        for name in ("data-db-0", "data-db-1", "data-db-2")
+    ]
+    return done
+
+
+def test_a_session_of_volume_snapshots_has_a_host_for_each_claim() -> None:
+    """As Stash labels them: no repository, and nothing measured of data that nobody read."""
+    found = World(
+        repositories=(repository(status={"integrity": True}),),
+        configurations=(snapshot_configuration(),),
+        sessions=(snapshot_session(),),
+    ).scrape()
+    ((labels, value),) = found[CURRENT + "backupsession_success"]
+    common = {
+        "invoker_kind": "BackupConfiguration", "invoker_name": "nightly", "namespace": "demo",
+        "driver": "VolumeSnapshotter",
+    }  # fmt: skip
+    assert (labels, value) == ({**common, "kind": "PersistentVolumeClaim", "group": ""}, 1)
+    ((labels, value),) = found["stash_backup_target_host_count_total"]
+    assert (labels, value) == ({**common, "kind": "StatefulSet", "group": "apps", "name": "db"}, 3)
+    durations = found[CURRENT + "backupsession_host_backup_duration_seconds"]
+    assert {labels["hostname"]: value for labels, value in durations} == {
+        "data-db-0": 4, "data-db-1": 4, "data-db-2": 4,
+    }  # fmt: skip
+    assert not any("repository_" in name and "created" not in name for name in found)
+    assert not any("data_" in name or "files_" in name for name in found)
+
+
+def test_a_session_of_volume_snapshots_failed_as_a_whole_or_in_one_claim() -> None:
+    """A hook that failed afterwards counts, although every snapshot is there."""
+    one = World(
+        configurations=(snapshot_configuration(),),
+        sessions=(snapshot_session("Failed", failed="data-db-1"),),
+    ).scrape()
+    hosts = {labels["hostname"]: value for labels, value in one["stash_backup_host_backup_success"]}
+    assert hosts == {"data-db-0": 1, "data-db-1": 0, "data-db-2": 1}
+    hook = World(
+        configurations=(snapshot_configuration(),), sessions=(snapshot_session("Failed"),)
+    ).scrape()
+    for name, found in (("one", one), ("hook", hook)):
+        ((_, value),) = found[CURRENT + "backupsession_success"]
+        assert value == 0, name
+    never = World(
+        configurations=(snapshot_configuration(),),
+        sessions=(session(status={"phase": "Failed"}),),
+    ).scrape()
+    assert never["stash_backup_session_success"][0][1] == 0
+    assert "stash_backup_host_backup_success" not in never
+
+
+def test_a_restore_of_claims_has_no_other_target() -> None:
+    """Its hosts are the claims that it made."""
+    stats = [
+        {"hostname": "data-db-0", "phase": "Succeeded", "duration": "4s"},
+        {"hostname": "data-db-1", "phase": "Failed", "error": "class slow does not exist"},
+    ]
+    done = restore(
+        spec={"driver": "VolumeSnapshotter", "target": {"replicas": 2}},
+        status={"phase": "Failed", "sessionDuration": "5s", "stats": stats},
+    )
+    found = World(restores=(done,)).scrape()
+    ((labels, value),) = found[CURRENT + "restoresession_success"]
+    assert ("repository" not in labels, labels["driver"], value) == (True, "VolumeSnapshotter", 0)
+    ((labels, value),) = found["stash_restore_target_success"]
+    assert (labels["kind"], labels["group"], labels["name"]) == ("PersistentVolumeClaim", "", "")
+    hosts = found["stash_restore_host_restore_success"]
+    assert [(labels["hostname"], value) for labels, value in hosts] == [
+        ("data-db-0", 1),
+        ("data-db-1", 0),
+    ]
