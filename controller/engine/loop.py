@@ -63,7 +63,9 @@ class Outcome(StrEnum):
 class Reconciler(Protocol):
     """What a kind brings along."""
 
-    lane: str
+    @property
+    def lane(self) -> str:
+        """The name of the lane in the queue."""
 
     def observe(self, key: Key, refusal: Refusal | None) -> Any:
         """Return the planner's input, or None when the object is gone. May raise KubeError."""

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from controller.api.backup import SNAPSHOTTER
 from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID
-from controller.api.metrics import SNAPSHOTTER
 from controller.api.objects import (
     Key,
     Obj,
@@ -125,7 +125,7 @@ def by_snapshot_restore(obj: Obj) -> Iterable[str]:
 
 def is_snapshotter(invoker: Obj) -> bool:
     """Tell whether a BackupConfiguration or RestoreSession is of flow B."""
-    return dig(invoker, "spec", "driver") == SNAPSHOTTER
+    return bool(dig(invoker, "spec", "driver") == SNAPSHOTTER)
 
 
 def by_pending(obj: Obj) -> Iterable[str]:

@@ -422,7 +422,19 @@ class ToyCluster:
             ),
         }
         caches = Caches(
-            *(stores[resource] for resource in CACHED),
+            repositories=stores[REPOSITORY],
+            configurations=stores[BACKUP_CONFIGURATION],
+            sessions=stores[BACKUP_SESSION],
+            restores=stores[RESTORE_SESSION],
+            functions=stores[FUNCTION],
+            tasks=stores[TASK],
+            jobs=stores[JOB],
+            pods=stores[POD],
+            cron_jobs=stores[CRON_JOB],
+            service_accounts=stores[SERVICE_ACCOUNT],
+            role_bindings=stores[ROLE_BINDING],
+            claims=stores[PVC],
+            snapshots=stores[VOLUME_SNAPSHOT],
             snapshots_served=lambda: self.snapshots_served,
         )
         server: Any = self.server

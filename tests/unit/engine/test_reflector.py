@@ -383,8 +383,8 @@ def test_what_went_away_leaves_nothing_behind_and_may_come_again() -> None:
     door.set()
     upsert = script.upsert
 
-    def shut(obj: Obj) -> None:
-        upsert(obj)
+    def shut(o: Obj) -> None:
+        upsert(o)
         door.clear()
 
     script.upsert = shut  # type: ignore[method-assign]  # somebody shuts it during the watch
