@@ -10,7 +10,6 @@ MAX_PORT = 65_535
 _PORT_NAME = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SCHEMES = ("HTTP", "HTTPS")
 _HOST = re.compile(r"(?!.{254})[A-Za-z0-9._:-]*")
-_URL_PATH = re.compile(r"[!-~]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 
@@ -128,8 +127,6 @@ def _http_problems(path: str, action: HttpGet) -> list[Problem]:
     problems = _address_problems(path, action)
     if action.scheme and action.scheme.upper() not in _SCHEMES:
         problems.append(Problem(f"{path}.scheme", f"give HTTP or HTTPS, not {action.scheme!r}"))
-    if not _URL_PATH.fullmatch(action.path):
-        problems.append(Problem(f"{path}.path", "escape what is no ASCII, and blanks as %20"))
     for index, header in enumerate(action.http_headers):
         where = f"{path}.httpHeaders[{index}]"
         if not _HEADER.fullmatch(header.name):

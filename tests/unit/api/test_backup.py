@@ -123,6 +123,82 @@ def test_problems(changes: dict[str, Any], paths: list[str]) -> None:
     assert problems(**changes) == paths
 
 
+def snapshotter(hooks: Any = None, **target: Any) -> dict[str, Any]:
+    """Return what makes the spec one of VolumeSnapshots of a StatefulSet."""
+    ref = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"}
+    return {
+        "driver": "VolumeSnapshotter",
+        "repository": None,
+        "task": {},
+        "target": {"ref": ref, **target},
+        "hooks": hooks,
+    }
+
+
+def of(kind: str, api_version: str = "", **ref: Any) -> dict[str, Any]:
+    """Return the same for another target."""
+    return snapshotter(ref={"apiVersion": api_version, "kind": kind, "name": "db", **ref})
+
+
+HOOK = {"exec": {"command": ["sync"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "paths"),
+    [
+        (snapshotter(), []),
+        (snapshotter(replicas=3, snapshotClassName="fast"), []),
+        (of("PersistentVolumeClaim", "v1"), []),
+        (of("Deployment", "apps/v1"), []),
+        (of("DaemonSet", "apps/v1beta2"), []),
+        (of("ReplicaSet"), []),
+        (of("ReplicationController", "v1", namespace="demo"), []),
+        (of("Pod", "v1"), ["spec.target.ref.kind"]),
+        (of("DeploymentConfig", "apps.openshift.io/v1"), ["spec.target.ref.kind"]),
+        (of("Deployment", "v1"), ["spec.target.ref.apiVersion"]),
+        (of("PersistentVolumeClaim", "apps/v1"), ["spec.target.ref.apiVersion"]),
+        (of("Deployment", namespace="other"), ["spec.target.ref.namespace"]),
+        (of("Deployment", name="a/b"), ["spec.target.ref.name"]),
+        (of("Deployment", name=""), ["spec.target.ref"]),
+        (snapshotter(ref={}), ["spec.target.ref"]),
+        ({**snapshotter(), "target": None}, ["spec.target"]),
+        (snapshotter(replicas=0), ["spec.target.replicas"]),
+        (snapshotter(replicas=-1), ["spec.target.replicas"]),
+        (snapshotter(replicas=1001), ["spec.target.replicas"]),
+        (
+            {**of("Deployment"), "target": {**of("Deployment")["target"], "replicas": 1}},
+            ["spec.target.replicas"],
+        ),
+        (snapshotter(snapshotClassName="Fast!"), ["spec.target.snapshotClassName"]),
+        # what only restic reads is ignored
+        ({**snapshotter(), "repository": {"name": "r", "namespace": "other"}}, []),
+        (snapshotter(alias="a b", paths=["/x"], args=["--password-command=id"]), []),
+        (snapshotter(volumeMounts=[{"name": "x", "mountPath": "relative"}]), []),
+        ({**snapshotter(), "timeOut": "soon"}, ["spec.timeOut"]),
+        (
+            {**snapshotter(), "retentionPolicy": {**KEEP, "keepLast": -1}},
+            ["spec.retentionPolicy.keepLast"],
+        ),
+        (
+            {**snapshotter(), "interimVolumeTemplate": {"spec": {}}},
+            ["spec.interimVolumeTemplate"],
+        ),
+        (snapshotter({"preBackup": HOOK, "postBackup": HOOK}), []),
+        (snapshotter({"preBackup": {}, "postBackup": HOOK}), ["spec.hooks.preBackup"]),
+        (
+            snapshotter({"postBackup": {"executionPolicy": "Always"}}),
+            ["spec.hooks.postBackup"],
+        ),
+        (snapshotter({}), []),
+        ({"hooks": {}}, []),
+        ({"hooks": {"postBackup": HOOK}}, ["spec.hooks"]),
+    ],
+)
+def test_problems_of_the_snapshotter(changes: dict[str, Any], paths: list[str]) -> None:
+    """Its targets are workloads and claims, it needs no Repository, and it may have hooks."""
+    assert problems(**changes) == paths
+
+
 def test_defaults_of_a_target() -> None:
     """Host, mount path and paths have Stash's defaults; paths follow the mount path."""
     target = spec().target
