@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.objects import Obj, meta
+from controller.api.objects import Obj, meta, name_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CRON_JOB,
@@ -25,6 +25,9 @@ from tests.support.builders import (
     repository,
     secret,
 )
+
+NAME = "stash-trigger-nightly"
+TRIGGER = ("CronJob", NAME)
 
 
 def status_in(planned: Plan) -> dict[str, Any]:
@@ -50,14 +53,14 @@ def kinds_of(writes: tuple[Write, ...]) -> list[str]:
     ]
 
 
-def applied(planned: Plan, raw: Obj) -> tuple[Obj, dict[str, Obj]]:
+def applied(planned: Plan, raw: Obj) -> tuple[Obj, dict[tuple[str, str], Any]]:
     """Return the configuration and its children as they are after a plan."""
-    children: dict[str, Any] = {
-        w.resource.kind: {**w.body, "metadata": dict(w.body["metadata"])}
+    children: dict[tuple[str, str], Any] = {
+        (w.resource.kind, name_of(w.body)): {**w.body, "metadata": dict(w.body["metadata"])}
         for w in planned.writes
         if isinstance(w, Apply)
     }
-    if cron_job := children.get("CronJob"):
+    if cron_job := children.get(TRIGGER):
         cron_job["spec"] = {"digest": trigger_digest(cron_job)}
     return {**raw, "status": status_in(planned)}, children
 
@@ -267,7 +270,10 @@ def test_what_is_missing_is_named_and_looked_for_again(
             {"timeOut": "soon"},
             "spec.timeOut: give a positive duration such as 30m or 1h30m, not 'soon'",
         ),
-        ({"driver": "VolumeSnapshotter"}, "spec.driver: VolumeSnapshotter is not supported yet"),
+        (
+            {"driver": "VolumeSnapshotter", "target": None},
+            "spec.target: name the target, for example a StatefulSet",
+        ),
         ({"paused": "yes"}, "spec.paused: Input should be a valid boolean"),
     ],
 )
@@ -282,7 +288,7 @@ def test_a_wrong_spec_is_invalid_and_stops_the_schedule(changes: dict[str, Any],
             "ownerReferences": [{"uid": "uid-of-nightly", "controller": True}],
         }
     }
-    planned = plan(configuration_observed(raw, children={"CronJob": cron_job}), NOW)
+    planned = plan(configuration_observed(raw, children={TRIGGER: cron_job}), NOW)
     assert kinds_of(planned.writes) == ["Delete CronJob", "SetStatus BackupConfiguration"]
     assert status_in(planned)["phase"] == "Invalid"
     assert conditions_in(planned)["ValidationPassed"] == (
@@ -336,7 +342,7 @@ def test_a_cron_job_that_cannot_be_deleted_does_not_hide_why_it_should() -> None
     """The refused Delete is not tried again before the status is written, which says so."""
     first = configuration_observed()
     raw, children = applied(plan(first, NOW), first.configuration)
-    children["CronJob"]["metadata"]["uid"] = "uid-of-cron"
+    children[TRIGGER]["metadata"]["uid"] = "uid-of-cron"
     raw = {**raw, "spec": configuration_spec(target=None)}
     (write, _) = plan(configuration_observed(raw, children=children), NOW).writes
     assert isinstance(write, Delete)
@@ -359,7 +365,7 @@ def test_a_foreign_cron_job_is_not_deleted() -> None:
     """A namesake that somebody else owns is none of our business."""
     raw = configuration(spec=configuration_spec(target=None))
     foreign = {"metadata": {"name": "stash-trigger-nightly", "namespace": "demo", "uid": "u"}}
-    planned = plan(configuration_observed(raw, children={"CronJob": foreign}), NOW)
+    planned = plan(configuration_observed(raw, children={TRIGGER: foreign}), NOW)
     assert not any(isinstance(write, Delete) for write in planned.writes)
 
 
@@ -402,9 +408,12 @@ def test_a_child_that_was_deleted_or_taken_over_is_applied_again() -> None:
     """Our uid and our hash make a child current; the executor refuses what is foreign."""
     first = configuration_observed()
     raw, children = applied(plan(first, NOW), first.configuration)
-    del children["ServiceAccount"]
-    binding = children["RoleBinding"]
-    children["RoleBinding"] = {**binding, "metadata": {**meta(binding), "ownerReferences": []}}
+    del children["ServiceAccount", NAME]
+    binding = children["RoleBinding", NAME]
+    children["RoleBinding", NAME] = {
+        **binding,
+        "metadata": {**meta(binding), "ownerReferences": []},
+    }
     planned = plan(configuration_observed(raw, children=children), NOW)
     assert [w.resource for w in planned.writes if isinstance(w, Apply)] == [
         SERVICE_ACCOUNT,
@@ -463,6 +472,6 @@ def test_a_cron_job_that_was_changed_by_hand_is_put_right() -> None:
     """The hash of our intent stays on it: what it does by now is compared as well."""
     first = configuration_observed()
     raw, children = applied(plan(first, NOW), first.configuration)
-    changed = {**children["CronJob"], "spec": {"digest": "another"}}
-    seen = configuration_observed(raw, children={**children, "CronJob": changed})
+    changed = {**children[TRIGGER], "spec": {"digest": "another"}}
+    seen = configuration_observed(raw, children={**children, TRIGGER: changed})
     assert kinds_of(plan(seen, NOW).writes) == ["Apply CronJob"]
