@@ -9,6 +9,16 @@ from pathlib import Path
 
 _INPUT = "Input: the JSON document in the environment variable DREY_INPUT, the storage Secret in"
 
+_CREATES = (
+    "It does not wait until they are ready, and reports only what could not be created. What this"
+    " session has created before counts as created: it may be started again after any end."
+)
+_AT_THE_API = {
+    "snapshot": f"{_CREATES} On a foreign VolumeSnapshot of that name the name gets a suffix.",
+    "restore-snapshot": f"{_CREATES} A foreign claim is left alone and reported.",
+    "hook": "It acts on all pods at once, also where one fails, and is never repeated.",
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
@@ -33,6 +43,18 @@ def parser() -> argparse.ArgumentParser:
         "update-status", help="read output.json of an earlier step, apply retention, report"
     )
     status.add_argument("--output-dir", metavar="DIR", type=Path, required=True)
+    for name, short, rights in (
+        ("snapshot", "create the VolumeSnapshots of a session at once", "get, create"),
+        ("restore-snapshot", "create the claims of a session at once", "get, create"),
+        ("hook", "run a hook: exec in the application's pods, http, tcp", "list pods, exec"),
+    ):
+        verbs.add_parser(
+            name,
+            help=f"{short}; report",
+            description=f"{short[0].upper()}{short[1:]}. {_AT_THE_API[name]}",
+            epilog=f"Input: DREY_INPUT, and the pod's ServiceAccount ({rights}) or KUBECONFIG."
+            " Output and exit codes: see runner --help.",
+        )
     verbs.add_parser("trigger", help="create the BackupSession of a schedule (run by a CronJob)")
     verbs.add_parser("unlock", help="remove stale locks of this host name; never live ones")
     return top
@@ -46,10 +68,19 @@ def _folder(text: str) -> Path | None:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     arguments = parser().parse_args(argv)
-    if arguments.verb == "trigger":
-        from runner.trigger import main as trigger  # noqa: PLC0415 - talks to the API: heavy
+    match arguments.verb:
+        case "trigger":
+            from runner.trigger import main as at_the_api  # noqa: PLC0415 - talks to the API: heavy
+        case "snapshot" | "restore-snapshot":
+            from runner.creation import main as at_the_api  # noqa: PLC0415 - as above
+        case "hook":
+            from runner.hook import main as at_the_api  # noqa: PLC0415 - as above
+        case _:
+            return _restic(arguments)
+    return at_the_api()
 
-        return trigger()
+
+def _restic(arguments: argparse.Namespace) -> int:
     from runner.execution import Execution  # noqa: PLC0415 - after argparse (D31)
     from runner.restic.process import Interruption  # noqa: PLC0415 - after argparse (D31)
     from runner.settings import Settings  # noqa: PLC0415 - after argparse (D31)

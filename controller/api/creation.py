@@ -55,6 +55,11 @@ class CreationInput:
     report_bytes: int = 4096
     schema: int = field(default=SCHEMA)
 
+    @property
+    def hostnames(self) -> tuple[str, ...]:
+        """Return the hosts of all objects."""
+        return tuple(item.host for item in self.objects)
+
     def encode(self) -> str:
         """Return the document, with sorted keys, so that equal inputs give equal Jobs."""
         return encoded(self)

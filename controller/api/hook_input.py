@@ -66,6 +66,11 @@ class HookInput:
     report_bytes: int = 4096
     schema: int = field(default=SCHEMA)
 
+    @property
+    def hostnames(self) -> tuple[str, ...]:
+        """Return the one host of the report."""
+        return (self.hostname,)
+
     def encode(self) -> str:
         """Return the document, with sorted keys, so that equal inputs give equal Jobs."""
         return encoded(self)

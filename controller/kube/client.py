@@ -66,6 +66,11 @@ class Client:
         self._lock = Lock()
         self._unauthorized_since: float | None = None
 
+    @property
+    def configuration(self) -> Any:
+        """Return the library's configuration: where the server is, trust, and fresh credentials."""
+        return self._api.configuration
+
     def unauthorized_for_s(self) -> float:
         """Return for how long every answer has been 401; 0 when the last one was not.
 

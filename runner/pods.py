@@ -1,0 +1,86 @@
+"""The pods in which a hook acts, and their containers and ports. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from controller.api.hook_input import HookInput
+from controller.api.objects import Obj, dig, is_deleting, labels_of, name_of, spec, status
+
+OURS = "drey.dev/created-by"
+"""Label of our own pods: one that backs up the claim is not the application."""
+
+
+class NoPort(Exception):
+    """A container, or a port of it, does not exist; the text says which there are."""
+
+
+def chosen(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
+    """Return the pods to act in, by name: those of the application that can take a command."""
+    found = [pod for pod in pods if labels_of(pod).get(OURS) is None and not is_deleting(pod)]
+    if hook.claim:
+        found = [pod for pod in found if hook.claim in claims(pod)]
+    return tuple(
+        sorted(
+            (pod for pod in found if is_ready(pod) or (hook.also_unready and _runs(pod, hook))),
+            key=name_of,
+        )
+    )
+
+
+def claims(pod: Obj) -> set[str]:
+    """Return the claims that a pod mounts; an ephemeral volume's is named after pod and volume."""
+    volumes = spec(pod).get("volumes") or ()
+    named = {dig(volume, "persistentVolumeClaim", "claimName") for volume in volumes}
+    own = {f"{name_of(pod)}-{v['name']}" for v in volumes if v.get("ephemeral") is not None}
+    return (named - {None}) | own
+
+
+def is_ready(pod: Obj) -> bool:
+    """Tell whether all its containers say that they can serve."""
+    return status(pod).get("phase") == "Running" and any(
+        condition.get("type") == "Ready" and condition.get("status") == "True"
+        for condition in status(pod).get("conditions") or ()
+    )
+
+
+def _runs(pod: Obj, hook: HookInput) -> bool:
+    """Tell whether the container of the hook runs."""
+    try:
+        name = container(pod, hook.container)["name"]
+    except NoPort:
+        return False
+    told = status(pod)
+    states = [*(told.get("containerStatuses") or ()), *(told.get("initContainerStatuses") or ())]
+    return any(one.get("name") == name and dig(one, "state", "running") for one in states)
+
+
+def container(pod: Obj, name: str) -> Any:
+    """Return the named container of a pod, or its first; sidecars are containers too.
+
+    Raises:
+        NoPort: there is none of that name.
+    """
+    main = list(spec(pod).get("containers") or ())
+    sidecars = [
+        one for one in spec(pod).get("initContainers") or () if one.get("restartPolicy") == "Always"
+    ]
+    for one in [*main, *sidecars]:
+        if not name or one["name"] == name:
+            return one
+    known = ", ".join(one["name"] for one in [*main, *sidecars])
+    raise NoPort(f"there is no container {name!r}, only {known}")
+
+
+def port_number(of: Any, port: str) -> int:
+    """Return a port of a container by its number or name.
+
+    Raises:
+        NoPort: the container has no port of that name.
+    """
+    if port.isdecimal():
+        return int(port)
+    ports = {one.get("name"): int(one["containerPort"]) for one in of.get("ports") or ()}
+    if port not in ports:
+        known = ", ".join(sorted(name for name in ports if name)) or "none has a name"
+        raise NoPort(f"container {of['name']} has no port {port!r}; its ports: {known}")
+    return ports[port]
