@@ -7,8 +7,17 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # no types
 
 from tests.support.cluster import Cluster, Space
+from tests.support.snapshots import Faults
 
-FLOWS = ("test_backup_flow.py", "test_counts.py", "test_output.py", "test_restore_flow.py")
+FLOWS = (
+    "test_backup_flow.py",
+    "test_counts.py",
+    "test_output.py",
+    "test_restore_flow.py",
+    "test_snapshot_counts.py",
+    "test_snapshot_flow.py",
+    "test_snapshot_targets.py",
+)
 """Modules whose tests look at one run of something: they stay together on one worker."""
 
 
@@ -51,3 +60,11 @@ def shared_space(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[S
     """A namespace of a module, for the steps of one flow: add the module to FLOWS."""
     with cluster.space(request.node.name.rpartition("/")[2][5:-3]) as made:
         yield made
+
+
+@pytest.fixture
+def faults(space: Space) -> Iterator[Faults]:
+    """What the CSI driver does wrong in the test's namespace: nothing, until it is told."""
+    made = Faults(space)
+    yield made
+    made.clear()

@@ -6,11 +6,25 @@ from typing import Any
 
 import pytest
 
+from tests.support.audit import Audit
 from tests.support.cluster import Space, condition
+from tests.support.evidence import answers
 
 BUSYBOX = "docker.io/library/busybox:1.36"
 OUTPUT_DIR = "/stash-tmp/output"
 SNAPSHOT = "0123456789abcdef" * 4
+ASK = """
+token=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)
+server=https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT
+ask() {
+  wget -q -O - --no-check-certificate --header "Authorization: Bearer $token" \\
+    "$server/api/v1/namespaces/${NAMESPACE}/secrets$1"
+}
+ask /${REPOSITORY_SECRET_NAME} | grep -q RESTIC_PASSWORD
+if ask /other; then exit 8; fi
+if ask ''; then exit 9; fi
+"""
+"""Reads the storage Secret through the API, and makes sure that it is the only one."""
 
 
 class Catalogue:
@@ -165,6 +179,27 @@ def test_backup_whose_first_step_breaks(filled: Space, catalogue: Catalogue) -> 
     assert f"{broken}-0"[:63] in stat["error"]
     assert "7" in stat["error"]
     assert len(filled.restic("snapshots")) == 1, "nothing was backed up after the broken step"
+
+
+def test_step_that_reads_the_storage_secret(filled: Space, catalogue: Catalogue) -> None:
+    """A step that names the storage Secret may read this one, while its Job runs (D26)."""
+    audit = Audit(filled.cluster.info["audit_log"])
+    filled.apply(filled.secret("other"))
+    ask = catalogue.function("ask", ASK + output(filled, hostname="db-0", phase="Succeeded"))
+    configure(filled, catalogue.task("backup", ask, "update-status"))
+    filled.back_up("asking", configuration="other")
+    user = f"system:serviceaccount:{filled.name}:backupconfiguration-other-0"
+    assert answers(audit, "get", "secrets", filled, name="storage", user=user) == [200]
+    assert answers(audit, "get", "secrets", filled, name="other", user=user) == [403]
+    assert answers(audit, "list", "secrets", filled, user=user) == [403]
+    job = "stash-backup-asking-0"
+    for kind in ("roles", "rolebindings"):
+        assert answers(audit, "patch", kind, filled, name=job) == [201], kind
+        assert answers(audit, "delete", kind, filled, name=job) == [200], kind
+    left = filled.cluster.kubectl("get", "role,rolebinding", "-n", filled.name, "-o", "name")
+    assert job not in left
+    can = ("auth", "can-i", "get", "secret/storage", "-n", filled.name, "--as", user)
+    assert filled.cluster.kubectl(*can, check=False).strip() == "no"
 
 
 def test_restore_prepared_by_an_ordinary_image(filled: Space, catalogue: Catalogue) -> None:

@@ -39,6 +39,7 @@ RESOURCES = {
     "secret": resources.SECRET,
     "serviceaccount": resources.SERVICE_ACCOUNT,
     "task": resources.TASK,
+    "volumesnapshot": resources.VOLUME_SNAPSHOT,
 }
 """What is read through the client; the rest goes through kubectl."""
 
