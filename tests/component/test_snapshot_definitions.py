@@ -1,0 +1,243 @@
+"""The controller on a cluster without VolumeSnapshots, with them, and without them again.
+
+The real controller as a process of its own, a real API server, and the real definitions of the
+external-snapshotter; no driver.
+"""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.api.objects import dig
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    CRD,
+    NAMESPACE,
+    PVC,
+    VOLUME_SNAPSHOT,
+)
+from controller.observe.informers import SNAPSHOT_CRD
+from tests.support import apiserver as support
+from tests.support.apiserver import ApiServer
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME, DEMO = "drey-home", "demo"
+READY_S, SOON_S = 60.0, 20.0
+SERVED = "VolumeSnapshotsServed"
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = SOON_S) -> None:
+    """Wait until a condition holds."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at, "it never came true"
+        time.sleep(0.05)
+
+
+@dataclass
+class Controller:
+    """A running controller, seen from outside."""
+
+    port: int
+    log: Path
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and text of one of its pages, 0 while nobody listens."""
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}{path}", timeout=5.0
+            ) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def is_well(self) -> bool:
+        """Tell whether it is ready and healthy."""
+        return all(self.get(path)[0] == HTTPStatus.OK for path in ("/readyz", "/healthz"))
+
+    def requests(self, kind: str = "", *, watches: bool = False) -> float:
+        """Return how many requests it has sent, of one kind or of all."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            found = re.match(r'drey_api_requests_total\{.*kind="(\w+)".*verb="(\w+)"\} (.+)', line)
+            if found and kind in ("", found[1]) and watches == (found[2] == "watch"):
+                total += float(found[3])
+        return total
+
+
+@contextmanager
+def running(server: ApiServer, folder: Path) -> Iterator[Controller]:
+    """Run a controller as the leader that it always is, and end it in good order."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    log = folder / "controller.log"
+    argv = [
+        "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "controller",
+        f"--kubeconfig={server.kubeconfig}", "--image=drey:test", f"--namespace={HOME}",
+        f"--http-port={port}", "--no-leader-elect",
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        child = subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        yield Controller(port, log)
+        child.terminate()
+        assert child.wait(30.0) == 0
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        sys.stdout.write(log.read_text()[-4000:])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiServer]:
+    """Run an API server of the module's own: others must not meet these definitions."""
+    with support.running() as running_server:
+        running_server.install_crds()
+        for name in (HOME, DEMO):
+            running_server.apply(NAMESPACE.path("", name), _object("v1", "Namespace", name))
+        target = _object("v1", "PersistentVolumeClaim", "data")
+        target["spec"] = {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        }  # fmt: skip
+        running_server.apply(PVC.path(DEMO, "data"), target)
+        yield running_server
+
+
+def _object(api_version: str, kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}
+
+
+def definitions() -> list[Path]:
+    """Return the files of the definitions."""
+    return sorted((support.bin_folder() / "crd").glob("*.yaml"))
+
+
+def install(server: ApiServer) -> None:
+    """Install the definitions as a user does."""
+    for file in definitions():
+        server.kubectl("apply", "--server-side", "-f", str(file))
+
+
+def remove(server: ApiServer) -> None:
+    """Remove the definition of VolumeSnapshots."""
+    server.kubectl("delete", "crd", SNAPSHOT_CRD, "--wait=true")
+
+
+def configure(server: ApiServer, name: str, **spec: Any) -> None:
+    """Create a BackupConfiguration."""
+    body = _object(BACKUP_CONFIGURATION.api_version, "BackupConfiguration", name)
+    body["spec"] = {
+        "schedule": "0 0 1 1 *",
+        "retentionPolicy": {"name": "last", "keepLast": 5, "prune": True},
+        "target": {"ref": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data"}},
+        **spec,
+    }
+    answer = server.apply(BACKUP_CONFIGURATION.path(DEMO, name), body)
+    assert answer.status in (HTTPStatus.OK, HTTPStatus.CREATED), answer.text
+
+
+def condition(server: ApiServer, name: str, kind: str) -> str | None:
+    """Return the status of a condition of a BackupConfiguration."""
+    found = server.request("GET", BACKUP_CONFIGURATION.path(DEMO, name)).body
+    for entry in dig(found, "status", "conditions") or ():
+        if entry["type"] == kind:
+            return str(entry["status"])
+    return None
+
+
+def test_definitions_may_come_go_and_come_again(server: ApiServer, tmp_path: Path) -> None:
+    """Flow A is served all the time; a configuration of flow B follows, each time within seconds.
+
+    While the kind is absent nothing is asked for it, and health does not depend on it.
+    """
+    assert server.request("GET", CRD.path("", SNAPSHOT_CRD)).status == HTTPStatus.NOT_FOUND
+    configure(server, "restic", task={"name": "pvc-backup"}, repository={"name": "none"})
+    configure(server, "snapshots", driver="VolumeSnapshotter")
+    with running(server, tmp_path) as controller:
+
+        def shows(status: str) -> bool:
+            return condition(server, "snapshots", SERVED) == status
+
+        eventually(controller.is_well, READY_S)
+        eventually(lambda: condition(server, "restic", "RepositoryFound") == "False")
+        eventually(lambda: shows("False"))
+        assert controller.requests("VolumeSnapshot") == 0
+        assert controller.requests("VolumeSnapshot", watches=True) == 0
+
+        for lists in (1, 2):
+            install(server)
+            eventually(lambda: shows("True"))
+            # a definition is there before its kind is served: what came too early was answered 404
+            assert controller.requests("VolumeSnapshot") >= lists
+            assert controller.is_well()
+            remove(server)
+            eventually(lambda: shows("False"), 5.0)
+            asked = controller.requests("VolumeSnapshot")
+            watched = controller.requests("VolumeSnapshot", watches=True)
+            time.sleep(5.0)
+            assert controller.requests("VolumeSnapshot") == asked
+            assert controller.requests("VolumeSnapshot", watches=True) == watched
+            assert controller.is_well()
+        assert controller.log.read_text().count("resource_not_served") <= 2
+
+
+def test_a_controller_that_is_not_served_a_kind_that_is_defined_starts(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    """A definition without our version is as good as none; flow A does not wait for it."""
+    install(server)
+    off = [
+        {"op": "replace", "path": "/spec/versions/0/served", "value": False},
+    ]
+    answer = server.request(
+        "PATCH", CRD.path("", SNAPSHOT_CRD), off, content_type="application/json-patch+json"
+    )
+    assert answer.status == HTTPStatus.OK, answer.text
+    missing = HTTPStatus.NOT_FOUND
+    eventually(lambda: server.request("GET", VOLUME_SNAPSHOT.path(DEMO)).status == missing)
+    configure(server, "snapshots", driver="VolumeSnapshotter")
+    with running(server, tmp_path) as controller:
+        eventually(controller.is_well, READY_S)
+        eventually(lambda: condition(server, "snapshots", SERVED) == "False")
+        on = [{**off[0], "value": True}]
+        server.request(
+            "PATCH", CRD.path("", SNAPSHOT_CRD), on, content_type="application/json-patch+json"
+        )
+        eventually(lambda: condition(server, "snapshots", SERVED) == "True", 90.0)
+    remove(server)
+
+
+def test_snapshots_that_are_there_at_the_start_are_known_before_anybody_asks(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    """With the definitions in place the first turn already sees them: no condition flaps."""
+    install(server)
+    served = HTTPStatus.OK
+    eventually(lambda: server.request("GET", VOLUME_SNAPSHOT.path(DEMO)).status == served)
+    configure(server, "later", driver="VolumeSnapshotter")
+    seen: set[str | None] = set()
+    with running(server, tmp_path) as controller:
+        while not controller.is_well() or condition(server, "later", SERVED) is None:
+            time.sleep(0.05)
+        for _ in range(20):
+            seen.add(condition(server, "later", SERVED))
+            time.sleep(0.05)
+        assert seen == {"True"}
+        assert controller.requests("VolumeSnapshot") == 1
+    remove(server)
