@@ -1,14 +1,18 @@
 """Every manifest that we build, against a real API server: strictly validated, nothing stored."""
 
 import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from controller.api.backup import BackupConfigurationSpec
 from controller.api.catalog import TaskSpec
+from controller.api.names import snapshot_job_name
 from controller.api.objects import Obj, name_of, namespace_of
 from controller.api.resources import (
+    BACKUP_CONFIGURATION,
     CRON_JOB,
     FUNCTION,
     JOB,
@@ -18,8 +22,12 @@ from controller.api.resources import (
     SERVICE_ACCOUNT,
     TASK,
 )
+from controller.api.restore import RestoreSessionSpec
 from controller.build.catalog import catalogue
+from controller.build.creation import CreationOrder, creation_job
 from controller.build.cronjob import trigger_cron_job
+from controller.build.hook import POST_HOOK, HookOrder, hook_job
+from controller.build.identity import claim_rbac, hook_rbac, snapshot_rbac
 from controller.build.job import backup_job, job_rbac, restore_job, unlock_job
 from controller.build.order import JobOrder
 from controller.build.rbac import trigger_rbac
@@ -31,6 +39,13 @@ from tests.support.orders import (
     functions,
     parsed,
     restore_order,
+)
+from tests.support.snapshot_orders import (
+    claim_order,
+    hook_order,
+    settings,
+    snapshot_order,
+    snapshot_spec,
 )
 
 RESOURCES = {
@@ -140,6 +155,51 @@ def long_names() -> JobOrder:
     return dataclasses.replace(order, **changes)
 
 
+def snapshot_orders() -> Iterator[tuple[str, CreationOrder | HookOrder]]:
+    """Yield orders of the driver VolumeSnapshotter: plain, with all settings, with long names."""
+    usual = (
+        ("snapshot", snapshot_order()),
+        ("claim", claim_order()),
+        ("pre", hook_order()),
+        ("post", hook_order(hook="post")),
+    )
+    wanted = settings(**SETTINGS)
+    for name, order in usual:
+        yield f"{name}-plain", order
+        yield f"{name}-everything", dataclasses.replace(order, runtime_settings=wanted)
+    name = "a.b-" * 63 + "c"
+    for kind, order in (usual[0], usual[2]):
+        long = {
+            field: {**found, "metadata": {**found["metadata"], "name": name}}
+            for field in ("session", "invoker")
+            for found in (getattr(order, field),)
+        }
+        if isinstance(order, CreationOrder):
+            long["job_name"] = snapshot_job_name(name)
+        yield f"{kind}-long-names", dataclasses.replace(order, **long)
+
+
+def snapshot_manifests() -> Iterator[tuple[str, Obj]]:
+    """Yield every object of the driver VolumeSnapshotter that we build, with a name."""
+    for name, order in snapshot_orders():
+        if isinstance(order, HookOrder):
+            post = {POST_HOOK: json.dumps(job(hook_job(order)))}
+            yield f"hook-{name}", job(hook_job(order, annotations=post))
+            of = (order.session_resource, order.session, order.invoker, order.invoker_resource)
+            objects: Iterable[Obj] = (body for _, body in hook_rbac(*of, order.runtime_settings))
+        else:
+            yield f"creation-{name}", job(creation_job(order))
+            raw = {"runtimeSettings": order.runtime_settings.model_dump()}
+            if order.invoker_resource == BACKUP_CONFIGURATION:
+                spec = parsed(BackupConfigurationSpec, snapshot_spec(**raw))
+                objects = snapshot_rbac(order.invoker, spec)
+            else:
+                restore = parsed(RestoreSessionSpec, raw)
+                objects = (body for _, body in claim_rbac(order.invoker, restore))
+        for body in objects:
+            yield f"{name}-{body['kind']}", body
+
+
 def job(found: Obj | tuple[Any, ...]) -> Obj:
     """Return a Job that must have been built."""
     assert not isinstance(found, tuple), [str(problem) for problem in found]
@@ -169,6 +229,7 @@ def manifests() -> Iterator[tuple[str, Obj]]:
     everywhere = {"runtimeSettings": SETTINGS, "timeOut": "1h"}
     yield "restore-everything", job(restore_job(restore_order(spec=everywhere, backend=LOCAL)))
     yield "restore-unlock", job(unlock_job(restore_order()))
+    yield from snapshot_manifests()
 
 
 MANIFESTS = dict(manifests())
@@ -216,6 +277,9 @@ def pod(manifest: Obj, namespace: str) -> dict[str, Any]:
         ("backup-third-party", "restricted"),
         ("unlock-plain", "restricted"),
         ("cronjob-plain", "restricted"),
+        ("creation-snapshot-plain", "restricted"),
+        ("creation-claim-plain", "restricted"),
+        ("hook-pre-plain", "restricted"),
         ("restore-plain", "baseline"),
         ("restore-unlock", "baseline"),
     ],
