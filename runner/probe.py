@@ -43,8 +43,8 @@ def ask(request: HttpInput, host: str, port: int, *, timeout_s: float) -> str:
             for name, value in headers(request, body):
                 connection.putheader(name, value.encode("latin-1"))
             connection.endheaders(body)
-            answer = connection.getresponse()
-            said = answer.read(ANSWER_BYTES).decode("utf-8", "replace").strip()
+            with connection.getresponse() as answer:
+                said = answer.read(ANSWER_BYTES).decode("utf-8", "replace").strip()
         finally:
             connection.close()
     except TimeoutError as err:

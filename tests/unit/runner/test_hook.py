@@ -1,0 +1,398 @@
+"""One hook at a scripted API server and scripted containers."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.api.hook_input import HookInput, HttpInput, TcpInput
+from controller.api.report import HostReport, Reason
+from controller.api.resources import Resource
+from controller.kube.errors import Forbidden, KubeError, NotFound, ServerFault
+from controller.kube.exec import ExecResult
+from runner import hook as module
+from runner.disclosure import HookRedactor
+from runner.hook import Hook
+from runner.log import Log
+from runner.probe import ProbeFailed
+
+TOLD = HookInput(
+    hostname="app", namespace="demo", label_selector="app=a", command=("freeze",), timeout_s=30
+)
+
+
+def pod(name: str, **changes: Any) -> dict[str, Any]:
+    """Return a Ready pod."""
+    return {
+        "metadata": {"name": name, "labels": changes.pop("labels", {"app": "a"})},
+        "spec": {
+            "containers": [{"name": "db", "ports": [{"name": "http", "containerPort": 8080}]}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": f"data-{name}"}}],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": f"ip-of-{name}",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "db", "state": {"running": {"startedAt": "x"}}}],
+            **changes,
+        },
+    }
+
+
+class Server:
+    """An API server with pods, two on a page."""
+
+    def __init__(self, *pods: dict[str, Any], errors: tuple[KubeError, ...] = ()) -> None:
+        self._pods, self._errors = pods, list(errors)
+        self.selectors: list[str] = []
+
+    def list_page(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        label_selector: str,
+        continue_token: str,
+        **_: Any,
+    ) -> Any:
+        """Return a page."""
+        assert (resource.kind, namespace) == ("Pod", "demo")
+        if self._errors:
+            raise self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
+        self.selectors.append(label_selector)
+        start = int(continue_token or 0)
+        more = str(start + 2) if start + 2 < len(self._pods) else ""
+        return {"items": self._pods[start : start + 2], "metadata": {"continue": more}}
+
+
+Answer = ExecResult | KubeError | Callable[[], ExecResult]
+OK = ExecResult(0)
+
+
+class Containers:
+    """Containers that answer as told; all others succeed."""
+
+    def __init__(self, **answers: Answer | list[Answer]) -> None:
+        self._answers = answers
+        self.ran: list[tuple[str, str]] = []
+
+    def __call__(self, hook: HookInput, pod: str, container: str, timeout_s: float) -> ExecResult:
+        """Run a command."""
+        assert 0.0 < timeout_s <= hook.timeout_s
+        self.ran.append((pod, container))
+        answer = self._answers.get(pod.replace("-", "_"), OK)
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if isinstance(answer, KubeError):
+            raise answer
+        return answer if isinstance(answer, ExecResult) else answer()
+
+
+class Run:
+    """One run."""
+
+    def __init__(
+        self, server: Server, containers: Containers | None = None, hook: HookInput = TOLD
+    ) -> None:
+        self.containers = containers or Containers()
+        self.lines: list[dict[str, Any]] = []
+        client: Any = server
+        log = Log(HookRedactor(hook), write=lambda line: self.lines.append(json.loads(line)))
+        self.host: HostReport = Hook(client, self.containers, hook, log).outcome()
+
+    @property
+    def failure(self) -> tuple[str, str]:
+        """Return reason and text."""
+        assert not self.host.succeeded
+        return self.host.reason, self.host.error
+
+
+APP = (pod("app-2"), pod("app-0"), pod("app-1"))
+
+
+def test_all_ready_pods() -> None:
+    """The command runs in each Ready pod of all pages, in the first container."""
+    going = pod("app-3", conditions=[{"type": "Ready", "status": "False"}])
+    server = Server(*APP, going)
+    run = Run(server)
+    assert (run.host.hostname, run.host.succeeded, run.host.error) == ("app", True, "")
+    assert sorted(run.containers.ran) == [("app-0", "db"), ("app-1", "db"), ("app-2", "db")]
+    assert server.selectors == ["app=a", "app=a"]
+    assert [(line["event"], line["pod"]) for line in run.lines] == [
+        ("handler_ended", "app-0"),
+        ("handler_ended", "app-1"),
+        ("handler_ended", "app-2"),
+    ]
+
+
+def test_hook_behind_a_frozen_application() -> None:
+    """A pod that its freeze made unready is thawed."""
+    frozen = pod("app-3", conditions=[{"type": "Ready", "status": "False"}])
+    run = Run(Server(*APP, frozen), hook=replace(TOLD, also_unready=True))
+    assert len(run.containers.ran) == 4
+
+
+def test_pods_of_a_claim() -> None:
+    """The pods that mount the claim, whatever their labels."""
+    server = Server(*APP)
+    run = Run(server, hook=replace(TOLD, label_selector="", claim="data-app-1"))
+    assert run.containers.ran == [("app-1", "db")]
+    assert server.selectors == ["", ""]
+
+
+def test_failure_in_one_pod_passes_none_over() -> None:
+    """The other pods are reached, so that none stays frozen; later handlers are not."""
+    containers = Containers(app_1=ExecResult(3, stdout="out", stderr="cannot freeze"))
+    hook = replace(TOLD, tcp=TcpInput(port="1", host="127.0.0.1"))
+    run = Run(Server(*APP), containers, hook)
+    assert run.failure == (
+        Reason.HOOK_FAILED,
+        "exec failed in 1 of 3: pod demo/app-1: container db: it exited with 3: cannot freeze",
+    )
+    assert len(containers.ran) == 3
+
+
+def test_many_failures_are_counted() -> None:
+    """Three are told, the rest are counted."""
+    pods = [pod(f"app-{number}") for number in range(5)]
+    failing: Any = {f"app_{number}": ExecResult(1, stdout="no") for number in range(5)}
+    _, text = Run(Server(*pods), Containers(**failing)).failure
+    assert text.startswith(
+        "exec failed in 5 of 5: pod demo/app-0: container db: it exited with 1: no"
+    )
+    assert text.endswith("; and 2 more")
+
+
+def test_words_are_bounded() -> None:
+    """Of what a command printed, the end is told."""
+    containers = Containers(app_0=ExecResult(1, stderr="x" * 5000 + "the reason"))
+    _, text = Run(Server(pod("app-0")), containers).failure
+    assert text.startswith("exec failed: pod demo/app-0: container db: it exited with 1: xxx")
+    assert text.endswith("the reason")
+    assert len(text) < 600
+
+
+def test_log_masks() -> None:
+    """What the command printed about a secret does not reach the log."""
+    containers = Containers(app_0=ExecResult(1, stderr="password=abc"))
+    run = Run(Server(pod("app-0")), containers)
+    assert "password=***" in run.lines[-1]["error"]
+
+
+def test_timeout() -> None:
+    """A command that has not ended is told as such, with what it said; the other was reached."""
+    late = ExecResult(None, stdout="waiting", error="it did not end in time", timed_out=True)
+    run = Run(Server(*APP), Containers(app_0=late))
+    reason, text = run.failure
+    assert reason == Reason.HOOK_TIMED_OUT
+    assert text.startswith(
+        "exec failed in 1 of 3 within 30 s: pod demo/app-0: container db: it did not end in time:"
+        " waiting. What was started may still run"
+    )
+    assert "drey.dev/hook-timeout" in text
+
+
+def test_handler_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a handler that keeps no time cannot delay the outcome."""
+    monkeypatch.setattr(module, "GRACE_S", 0.1)
+    never = threading.Event()
+
+    def hang() -> ExecResult:
+        never.wait(60.0)
+        return OK
+
+    run = Run(Server(*APP), Containers(app_0=hang), replace(TOLD, timeout_s=1))
+    never.set()
+    assert run.host.duration_s < 20.0
+    assert run.failure[0] == Reason.HOOK_TIMED_OUT
+    assert "pod demo/app-0: it has not ended" in run.host.error
+
+
+@pytest.mark.parametrize("also_unready", [False, True])
+@pytest.mark.parametrize("where", [{}, {"label_selector": "", "claim": "data-app-0"}])
+def test_nobody_to_reach(where: Any, *, also_unready: bool) -> None:
+    """Without a pod the application is not quiesced, or not thawed: a failure that says so."""
+    gone = pod("app-0", phase="Succeeded", containerStatuses=[])
+    run = Run(Server(gone), hook=replace(TOLD, also_unready=also_unready, **where))
+    reason, text = run.failure
+    assert reason == Reason.NO_READY_POD
+    assert "in demo (of 1 pods there)" in text
+    assert run.containers.ran == []
+
+
+def test_pod_that_goes() -> None:
+    """A pod that is gone between the look and the command is a failure at once."""
+    gone = NotFound('pods "app-1" not found', code=404)
+    containers = Containers(app_1=gone)
+    assert Run(Server(*APP), containers).failure == (
+        Reason.HOOK_FAILED,
+        'exec failed in 1 of 3: pod demo/app-1: container db: pods "app-1" not found',
+    )
+    assert len(containers.ran) == 3
+
+
+def test_api_server_that_is_away_for_a_moment() -> None:
+    """What was not started for sure is tried again, for the pods and for the command."""
+    away = ServerFault("starting", code=500)
+    containers = Containers(app_0=[away, OK])
+    assert Run(Server(pod("app-0"), errors=()), containers).host.succeeded
+    assert len(containers.ran) == 2
+
+
+def test_command_is_not_tried_again() -> None:
+    """A connection lost after the start proves nothing, and the command may have run."""
+    lost = ExecResult(None, error="the connection was lost (ConnectionResetError)")
+    containers = Containers(app_0=lost)
+    assert "the connection was lost" in Run(Server(pod("app-0")), containers).failure[1]
+    assert len(containers.ran) == 1
+
+
+def test_missing_right() -> None:
+    """A right that does not arrive in time is told in the server's words."""
+    no = Forbidden('User "x" cannot list resource "pods"', code=403)
+    reason, text = Run(Server(errors=(no,)), hook=replace(TOLD, timeout_s=1)).failure
+    assert reason == Reason.HOOK_FAILED
+    assert "cannot list resource" in text
+    no = Forbidden('User "x" cannot create resource "pods/exec"', code=403)
+    containers = Containers(app_0=no)
+    _, text = Run(Server(pod("app-0")), containers, replace(TOLD, timeout_s=1)).failure
+    assert "the command was not started: User" in text
+
+
+def test_no_such_container() -> None:
+    """A container that a pod does not have is named with those that it has."""
+    run = Run(Server(pod("app-0")), hook=replace(TOLD, container="web"))
+    assert "there is no container 'web', only db" in run.failure[1]
+
+
+@pytest.mark.parametrize(
+    ("hook", "text"),
+    [
+        (replace(TOLD, command=()), "no handler"),
+        (replace(TOLD, label_selector=""), "neither labels nor a claim"),
+    ],
+)
+def test_useless_input(hook: HookInput, text: str) -> None:
+    """A hook that would do nothing, or act in every pod of the namespace, is refused."""
+    run = Run(Server(*APP), hook=hook)
+    assert run.failure[0] == Reason.INPUT_INVALID
+    assert text in run.failure[1]
+    assert run.containers.ran == []
+
+
+class Network:
+    """Keeps what is asked, and fails as told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+        self.warning = ""
+        self.failures: dict[str, ProbeFailed] = {}
+        monkeypatch.setattr("runner.probe.ask", self._ask)
+        monkeypatch.setattr("runner.probe.connect", self._connect)
+
+    def _ask(self, request: HttpInput, host: str, port: int, *, timeout_s: float) -> str:
+        assert timeout_s > 0.0
+        self._note("POST" if request.is_post else "GET", host, port)
+        return self.warning
+
+    def _connect(self, host: str, port: int, *, timeout_s: float) -> None:
+        assert timeout_s > 0.0
+        self._note("TCP", host, port)
+
+    def _note(self, verb: str, host: str, port: int) -> None:
+        self.asked.append((verb, host, port))
+        if host in self.failures:
+            raise self.failures[host]
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Replace the network."""
+    return Network(monkeypatch)
+
+
+ALL = replace(
+    TOLD,
+    http_get=HttpInput(port="http", path="/get"),
+    http_post=HttpInput(port="81", path="/post", is_post=True),
+    tcp=TcpInput(port="82"),
+)
+
+
+def test_handlers_in_their_order(network: Network) -> None:
+    """Exec, GET, POST, TCP; a named port is that of the container."""
+    run = Run(Server(pod("app-0")), hook=ALL)
+    assert run.host.succeeded
+    assert len(run.containers.ran) == 1
+    assert network.asked == [
+        ("GET", "ip-of-app-0", 8080), ("POST", "ip-of-app-0", 81), ("TCP", "ip-of-app-0", 82)
+    ]  # fmt: skip
+
+
+def test_network_failure(network: Network) -> None:
+    """The first handler that fails is the last; it is tried in every pod."""
+    network.failures["ip-of-app-1"] = ProbeFailed("GET …: 500")
+    run = Run(Server(*APP), hook=ALL)
+    assert run.failure == (
+        Reason.HOOK_FAILED, "httpGet failed in 1 of 3: pod demo/app-1: GET …: 500"
+    )  # fmt: skip
+    assert {verb for verb, _, _ in network.asked} == {"GET"}
+    assert len(network.asked) == 3
+    slow = ProbeFailed("no answer", timed_out=True)
+    network.failures["ip-of-app-1"] = slow
+    assert Run(Server(*APP), hook=ALL).failure[0] == Reason.HOOK_TIMED_OUT
+
+
+def test_tcp_failure(network: Network) -> None:
+    """A connection that cannot be made."""
+    network.failures["db.example"] = ProbeFailed("TCP db.example:5: refused")
+    hook = replace(TOLD, command=(), tcp=TcpInput(port="5", host="db.example"))
+    run = Run(Server(), hook=hook)
+    assert run.failure == (Reason.HOOK_FAILED, "tcpSocket failed: TCP db.example:5: refused")
+
+
+def test_address_of_its_own_needs_no_pod(network: Network) -> None:
+    """With host and number nobody looks for pods; with a named port one pod tells the number."""
+    server = Server()
+    hook = replace(
+        TOLD,
+        command=(),
+        http_get=HttpInput(port="80", path="/", host="svc"),
+        tcp=TcpInput(port="5", host="svc"),
+    )
+    assert Run(server, hook=hook).host.succeeded
+    assert (network.asked, server.selectors) == ([("GET", "svc", 80), ("TCP", "svc", 5)], [])
+    network.asked.clear()
+    named = replace(TOLD, command=(), http_get=HttpInput(port="http", path="/", host="svc"))
+    assert Run(Server(*APP), hook=named).host.succeeded
+    assert network.asked == [("GET", "svc", 8080)]
+
+
+def test_unknown_port(network: Network) -> None:
+    """A port that the container does not name."""
+    hook = replace(TOLD, command=(), tcp=TcpInput(port="web"))
+    assert "has no port 'web'" in Run(Server(pod("app-0")), hook=hook).failure[1]
+    hook = replace(TOLD, command=(), http_get=HttpInput(port="web", path="/"))
+    assert "has no port 'web'" in Run(Server(pod("app-0")), hook=hook).failure[1]
+    assert network.asked == []
+
+
+def test_redirect_is_a_warning(network: Network) -> None:
+    """3xx is success, and the log says that nobody went there."""
+    network.warning = "GET …: 307, which counts as success and is not followed"
+    run = Run(Server(), hook=replace(TOLD, command=(), http_get=HttpInput("80", "/", host="svc")))
+    assert run.host.succeeded
+    assert (run.lines[0]["level"], run.lines[0]["event"]) == ("warning", "http_redirected")
+
+
+def test_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal ends the wait; the report says that the hook was interrupted."""
+
+    def interrupted(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "spread", interrupted)
+    assert Run(Server(*APP)).failure[0] == Reason.INTERRUPTED

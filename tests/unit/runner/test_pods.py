@@ -1,0 +1,114 @@
+"""In which pods a hook acts."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.hook_input import HookInput
+from controller.build.labels import CREATED_BY
+from runner.pods import OURS, NoPort, chosen, claims, container, port_number
+
+
+def pod(name: str = "app-0", **changes: Any) -> dict[str, Any]:
+    """Return a Ready pod with two containers and a sidecar."""
+    containers = [
+        {"name": "app", "ports": [{"name": "http", "containerPort": 8080}, {"containerPort": 9}]},
+        {"name": "proxy"},
+    ]
+    inits = [{"name": "setup"}, {"name": "mesh", "restartPolicy": "Always"}]
+    return {
+        "metadata": {"name": name, "labels": {"app": "a"}, **changes.pop("metadata", {})},
+        "spec": {
+            "containers": containers,
+            "initContainers": inits,
+            "volumes": changes.pop("volumes", []),
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": "10.0.0.7",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "app", "state": {"running": {"startedAt": "x"}}}],
+            "initContainerStatuses": [{"name": "mesh", "state": {"running": {"startedAt": "x"}}}],
+            **changes,
+        },
+    }
+
+
+def names(pods: list[dict[str, Any]], **hook: Any) -> list[str]:
+    """Return the names of the chosen pods."""
+    told = HookInput(hostname="h", namespace="demo", label_selector="app=a", **hook)
+    return [one["metadata"]["name"] for one in chosen(pods, told)]
+
+
+UNREADY = [{"type": "Ready", "status": "False"}]
+WAITING = [{"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "after"),
+    [
+        (pod(), True, True),
+        (pod(conditions=UNREADY), False, True),
+        (pod(conditions=[]), False, True),
+        (pod(conditions=UNREADY, containerStatuses=WAITING), False, False),
+        (pod(conditions=UNREADY, containerStatuses=None), False, False),
+        (pod(phase="Succeeded", containerStatuses=[]), False, False),
+        (pod(phase="Pending", conditions=None, containerStatuses=None), False, False),
+        (pod(metadata={"deletionTimestamp": "x"}), False, False),
+        (pod(metadata={"labels": {"app": "a", OURS: "drey"}}), False, False),
+    ],
+    ids=["ready", "not ready", "no condition", "crashing", "no status", "ended", "pending", "going",
+         "ours"],
+)  # fmt: skip
+def test_states(one: dict[str, Any], *, before: bool, after: bool) -> None:
+    """Ready pods; afterwards also those that a frozen application made unready."""
+    assert (names([one]), names([one], also_unready=True)) == (
+        ["app-0"] * before,
+        ["app-0"] * after,
+    )
+
+
+def test_running_container_is_the_hook_s_own() -> None:
+    """What counts for an unready pod is the container in which the hook acts."""
+    one = pod(conditions=UNREADY, containerStatuses=WAITING)
+    assert names([one], also_unready=True, container="mesh") == ["app-0"]
+    assert names([one], also_unready=True, container="nobody") == []
+
+
+def test_pods_of_a_claim() -> None:
+    """The pods that mount it, also through an ephemeral volume."""
+    mounts = {"name": "d", "persistentVolumeClaim": {"claimName": "data"}}
+    pods = [
+        pod("b", volumes=[{"name": "x", "emptyDir": {}}, mounts]),
+        pod("a", volumes=[mounts]),
+        pod("c", volumes=[{"name": "e", "ephemeral": {}}]),
+        pod("d"),
+    ]
+    assert names(pods, claim="data") == ["a", "b"]
+    assert names(pods, claim="c-e") == ["c"]
+    assert claims(pods[0]) == {"data"}
+
+
+def test_containers() -> None:
+    """The first one, or the named one; an init container that has ended is none."""
+    assert container(pod(), "")["name"] == "app"
+    assert container(pod(), "proxy")["name"] == "proxy"
+    assert container(pod(), "mesh")["name"] == "mesh"
+    with pytest.raises(NoPort, match="'setup', only app, proxy, mesh"):
+        container(pod(), "setup")
+
+
+def test_ports() -> None:
+    """By number without a look, by name from the container."""
+    app, proxy = pod()["spec"]["containers"]
+    assert port_number(app, "http") == 8080
+    assert port_number(proxy, "99") == 99
+    with pytest.raises(NoPort, match="'web'; its ports: http"):
+        port_number(app, "web")
+    with pytest.raises(NoPort, match="none has a name"):
+        port_number(proxy, "http")
+
+
+def test_our_label() -> None:
+    """The label is the one that the controller puts on its pods."""
+    assert OURS == CREATED_BY
