@@ -14,7 +14,7 @@ WORKERS ?= 4
 # what a target needs is made in the order of its prerequisites, also with -j
 .NOTPARALLEL:
 
-.PHONY: packages venv fmt lint unit component install uninstall e2e test bench demo
+.PHONY: packages venv fmt lint unit component install uninstall e2e test bench demo demo-snapshot
 packages: ## Install the Debian packages that cluster, image, demo and tests need (root)
 	@python3 hack/cluster packages
 
@@ -60,7 +60,10 @@ bench: cluster install ## Print ratios: Drey against a bare Job with the same re
 	$(PY) hack/bench $(BENCH)
 
 demo: packages venv ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees
-	@python3 hack/demo
+	@python3 hack/demo restic
+
+demo-snapshot: packages venv ## The same with VolumeSnapshots of a StatefulSet of three replicas
+	@python3 hack/demo snapshot
 
 # PROVIDER=auto|kind|native and DREY_STATE (default /var/lib/drey-cluster) are read from the environment.
 .PHONY: cluster cluster-down cluster-status test-cluster

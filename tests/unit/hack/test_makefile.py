@@ -25,8 +25,8 @@ def first(lines: list[str], pattern: str) -> int:
 
 @pytest.mark.parametrize(
     "target",
-    ["fmt", "lint", "unit", "component", "install", "uninstall", "e2e", "bench", "demo", "cluster",
-     "test-cluster", "image", "csi-sanity"],
+    ["fmt", "lint", "unit", "component", "install", "uninstall", "e2e", "bench", "demo",
+     "demo-snapshot", "cluster", "test-cluster", "image", "csi-sanity"],
 )  # fmt: skip
 def test_the_venv_is_made_once_and_before_it_is_used(target: str) -> None:
     """Also what runs with the system's Python reaches programs that need the venv's."""
@@ -37,7 +37,8 @@ def test_the_venv_is_made_once_and_before_it_is_used(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["component", "e2e", "bench", "demo", "cluster", "test-cluster", "csi-sanity"]
+    "target",
+    ["component", "e2e", "bench", "demo", "demo-snapshot", "cluster", "test-cluster", "csi-sanity"],
 )
 def test_debian_packages_come_before_all_that_takes_long(target: str) -> None:
     """A machine that lacks root, Docker or a package is told so before anything is built."""
