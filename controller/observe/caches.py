@@ -184,18 +184,13 @@ def project_snapshot(snapshot: Obj) -> Obj:
 
     It has no such field itself. Empty when whoever wrote the status is not recorded.
     """
-    times = [
-        str(entry.get("time") or "")
-        for entry in meta(snapshot).get("managedFields") or ()
-        if entry.get("subresource") == "status"
-    ]
     return {
         "apiVersion": VOLUME_SNAPSHOT.api_version,
         "kind": VOLUME_SNAPSHOT.kind,
         "metadata": _metadata(snapshot, labels=True),
         "spec": spec(snapshot),
         "status": status(snapshot),
-        "changedAt": max(times, default=""),
+        "changedAt": _changed_at(snapshot),
     }
 
 
@@ -204,14 +199,25 @@ _CLAIM_STATUS = ("phase", "conditions")
 
 
 def project_claim(claim: Obj) -> Obj:
-    """Keep of a claim what tells whether it is bound, and to what."""
+    """Keep of a claim what tells whether it is bound, to what, and since when (`changedAt`)."""
     return {
         "apiVersion": PVC.api_version,
         "kind": PVC.kind,
         "metadata": _metadata(claim, labels=True),
         "spec": {key: value for key, value in spec(claim).items() if key in _CLAIM_SPEC},
         "status": {key: value for key, value in status(claim).items() if key in _CLAIM_STATUS},
+        "changedAt": _changed_at(claim),
     }
+
+
+def _changed_at(obj: Obj) -> str:
+    """Return when the status was last written, empty when whoever wrote it is not recorded."""
+    times = (
+        str(entry.get("time") or "")
+        for entry in meta(obj).get("managedFields") or ()
+        if entry.get("subresource") == "status"
+    )
+    return max(times, default="")
 
 
 def _metadata(obj: Obj, *, labels: bool = False) -> dict[str, Any]:

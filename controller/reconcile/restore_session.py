@@ -10,17 +10,14 @@ from controller.api.conditions import (
     Phase,
     Type,
     deadline_exceeded,
-    merged,
     restore_executor_ensured,
     status_of,
     validation,
-    without,
 )
 from controller.api.model import Problem
 from controller.api.objects import (
     Key,
     dig,
-    finalizers_of,
     is_deleting,
     name_of,
     namespace_of,
@@ -33,10 +30,9 @@ from controller.api.restore import (
     restore_session_problems,
     rule_for,
 )
-from controller.api.text import format_duration, format_seconds, format_time, parse_go_duration_s
+from controller.api.text import format_duration, format_seconds, parse_go_duration_s
 from controller.build.job import JobOrder, job_rbac, restore_job
-from controller.plan import CreateOnce, Finalizer, Note, Plan, Ref, SetStatus, Write
-from controller.reconcile.backup_configuration import STASH_FINALIZER
+from controller.plan import CreateOnce, Note, Plan, Ref, Write
 from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
@@ -53,16 +49,23 @@ from controller.reconcile.references import (
     task_problems,
 )
 from controller.reconcile.repository_record import recorded_id
+from controller.reconcile.restore_status import (
+    CONTROLLER,
+    UPDATER,
+    final_status,
+    held_notes,
+    held_status,
+    released,
+    running_status,
+    status_writes,
+)
 from controller.reconcile.session_status import (
     Outcome,
-    deadline_of,
     error_text,
     metrics_conditions,
     outcome_of,
-    session_duration,
 )
 
-UPDATER = "Status Updater"
 WAITED_FOR = (
     Type.REPOSITORY_FOUND,
     Type.BACKEND_SECRET_FOUND,
@@ -75,10 +78,7 @@ def plan(seen: RestoreObserved, now: datetime) -> Plan:
     """Return what a RestoreSession needs now."""
     session = seen.session
     if is_deleting(session):
-        if STASH_FINALIZER in finalizers_of(session):
-            ref = Ref.to(RESTORE_SESSION, session)
-            return Plan(writes=(Finalizer(ref, STASH_FINALIZER, present=False),))
-        return Plan()
+        return released(session)
     if status(session).get("phase") in FINAL_PHASES:
         return Plan()
     ensured = status_of(status(session).get("conditions") or (), Type.RESTORE_EXECUTOR_ENSURED)
@@ -88,7 +88,7 @@ def plan(seen: RestoreObserved, now: datetime) -> Plan:
         # The Job was created, the write that says so was not: nothing else is left to decide.
         new = _running_status(seen, seen.spec, [], now)
         facts = {"step": "job_found", "job": name_of(seen.executor.job)}
-        return Plan(writes=_status_writes(seen, new), facts=facts)
+        return Plan(writes=status_writes(session, new), facts=facts)
     return _begin(seen, now)
 
 
@@ -133,20 +133,12 @@ def _reference_conditions(seen: RestoreObserved, spec: RestoreSessionSpec) -> li
 
 def _hold(seen: RestoreObserved, conditions: list[Condition], phase: Phase, now: datetime) -> Plan:
     """Say what is missing or wrong, and look again: mending it is all that is needed."""
-    old = status(seen.session)
-    entries = merged(old.get("conditions") or (), conditions, now)
-    new = {**old, "phase": phase.value, "conditions": entries}
-    ref = Ref.to(RESTORE_SESSION, seen.session)
-    notes = tuple(
-        Note(ref, "Warning", c.reason, c.message, "RestoreSession Controller")
-        for c in conditions
-        if c.status is not True and status_of(old.get("conditions") or (), c.type) != c.status_text
-    )
+    new = held_status(seen.session, conditions, phase, now)
     said = next((c.message for c in conditions if c.status is not True), "")
     return Plan(
-        writes=_status_writes(seen, new),
-        notes=notes,
-        requeue_after_s=retry_in_s(entries, WAITED_FOR, now),
+        writes=status_writes(seen.session, new),
+        notes=held_notes(seen.session, conditions),
+        requeue_after_s=retry_in_s(new["conditions"], WAITED_FOR, now),
         facts={"step": "waiting", "phase": phase.value, "waits_for": said},
     )
 
@@ -181,11 +173,11 @@ def _start(
         )
         conditions = [*conditions, Condition(Type.TARGET_IN_USE, True, "TargetMounted", message)]
         ref = Ref.to(RESTORE_SESSION, seen.session)
-        notes = (Note(ref, "Warning", "TargetInUse", message, "RestoreSession Controller"),)
+        notes = (Note(ref, "Warning", "TargetInUse", message, CONTROLLER),)
     writes: tuple[Write, ...] = (
         *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
         CreateOnce(JOB, job),
-        *_status_writes(seen, _running_status(seen, spec, conditions, now)),
+        *status_writes(seen.session, _running_status(seen, spec, conditions, now)),
     )
     return Plan(writes=writes, notes=notes, facts={"step": "job_created", "job": name_of(job)})
 
@@ -195,16 +187,7 @@ def _running_status(
 ) -> dict[str, Any]:
     target = target_text(spec.target.ref, namespace_of(seen.session)) if spec.target else ""
     wanted = [*conditions, restore_executor_ensured(target, failure=None)]
-    old = status(seen.session)
-    new: dict[str, Any] = {
-        **old,
-        "phase": Phase.RUNNING.value,
-        "totalHosts": 1,
-        "conditions": merged(old.get("conditions") or (), wanted, now),
-    }
-    if deadline := deadline_of(seen.session, spec.time_out):
-        new["sessionDeadline"] = format_time(deadline)
-    return new
+    return running_status(seen.session, wanted, hosts=1, time_out=spec.time_out, now=now)
 
 
 def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
@@ -322,16 +305,7 @@ def _end(
     died: Died | None = None,
 ) -> Plan:
     session = seen.session
-    old = status(session)
-    new: dict[str, Any] = {
-        **old,
-        **changes,
-        "phase": result.phase.value,
-        "sessionDuration": session_duration(session, now),
-        "conditions": merged(
-            without(old.get("conditions") or (), Type.RESTORE_WAITING), conditions, now
-        ),
-    }
+    new = final_status(session, result, conditions, changes, now)
     story = {"step": "finished", **(facts or {}), "phase": result.phase.value}
     if result.error:
         story["error"] = result.error
@@ -348,16 +322,10 @@ def _end(
     return Plan(
         writes=closing_writes(
             removals(seen.executor, seen.access, died, order),
-            _status_writes(seen, new),
+            status_writes(session, new),
             seen.refusal,
         ),
         notes=(note,),
         pushes=pushes_for(result, report, session, spec),
         facts=story,
     )
-
-
-def _status_writes(seen: RestoreObserved, new: dict[str, Any]) -> tuple[Write, ...]:
-    if new == status(seen.session):
-        return ()
-    return (SetStatus(Ref.to(RESTORE_SESSION, seen.session), new),)

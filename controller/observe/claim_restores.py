@@ -1,0 +1,209 @@
+"""Observes RestoreSessions of VolumeSnapshots: no request while claims are being made.
+
+Live reads come once before the Job, because what is missing then is a final verdict; and once it
+has ended, of claims that the cache misses (D10), and of Events when nothing changes for a while.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from controller.api.names import job_identity_name
+from controller.api.objects import (
+    Key,
+    Obj,
+    controller_uid,
+    dig,
+    is_deleting,
+    name_of,
+    namespace_of,
+    status,
+    uid_of,
+)
+from controller.api.resources import RESTORE_SESSION, ROLE_BINDING
+from controller.api.restore import RestoreSessionSpec
+from controller.build.claims import Claim, claims_of
+from controller.observe.caches import BY_SESSION, project_claim
+from controller.observe.live_storage import (
+    read_claim_words,
+    read_claims,
+    read_default_storage_class,
+    read_snapshot_content,
+    read_snapshots,
+    read_storage_class,
+)
+from controller.observe.sight import Sight
+from controller.plan import Ref, Refusal
+from controller.reconcile.claim_checks import awaited, deadline, progress
+from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
+from controller.reconcile.claim_outcome import told_before
+from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
+from controller.reconcile.claim_wait import SAID, asks_events, job_ended, job_verdict, since_of
+from controller.reconcile.execution import Died, Ended
+from controller.reconcile.history import is_final
+from controller.reconcile.observed import Executor
+
+
+class ClaimRestoreObserver:
+    """Observes RestoreSessions with driver VolumeSnapshotter."""
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+
+    def observe(
+        self, session: Obj, spec: RestoreSessionSpec, refusal: Refusal | None
+    ) -> ClaimRestoreObserved:
+        """Return the session and all that its next step depends on."""
+        sight = self._sight
+        seen = ClaimRestoreObserved(
+            session,
+            spec,
+            Executor(),
+            sight.installation,
+            sight.limits,
+            snapshots_served=sight.caches.snapshots_served(),
+            refusal=refusal,
+        )
+        if is_final(session) or is_deleting(session):
+            return seen
+        seen = replace(seen, access=self._access(session))
+        if problems_of(seen):
+            return seen
+        if executor_recorded(seen):
+            return self._running(seen, sight.now())
+        seen = replace(seen, executor=sight.made(session, job_name(name_of(session))))
+        if seen.executor.job is not None:
+            return seen
+        return replace(seen, storage=self._sources(seen, sight.now()))
+
+    def _access(self, session: Obj) -> tuple[Ref, ...]:
+        """Return the binding that lets the session's Job create claims: it ends with the session.
+
+        The ServiceAccount stays until the session is deleted: without it, it may do nothing.
+        """
+        name = job_identity_name(RESTORE_SESSION.kind, name_of(session))
+        binding = self._sight.caches.role_bindings.get(Key(namespace_of(session), name))
+        if binding is None or controller_uid(binding) != uid_of(session):
+            return ()
+        return (Ref(ROLE_BINDING, namespace_of(session), name, uid_of(binding)),)
+
+    # before the Job
+
+    def _sources(self, seen: ClaimRestoreObserved, now: datetime) -> Storage:
+        """Return what decides whether the claims can be made; the snapshots alone at first."""
+        claims = claims_of(seen.spec)
+        namespace = namespace_of(seen.session)
+        names = tuple(dict.fromkeys(claim.snapshot for claim in claims))
+        storage = Storage(snapshots=self._snapshots(namespace, names))
+        if awaited(claims, storage, namespace):
+            since = progress(seen.session, storage.snapshots.values())
+            until, _ = deadline(seen.session, seen.spec, seen.limits, since)
+            if now < until:
+                return storage
+            # The verdict is final: a watch that lags must not be its reason.
+            live = self._snapshots(namespace, names, live=True)
+            storage = Storage(snapshots=live)
+            if awaited(claims, storage, namespace):
+                return storage
+        found = read_claims(self._sight.client, namespace, [claim.name for claim in claims])
+        return replace(
+            storage,
+            claims={claim.name: found.get(claim.name) for claim in claims},
+            classes=self._classes(claim.storage_class for claim in claims),
+            contents=self._contents(storage.snapshots.values()),
+        )
+
+    def _snapshots(
+        self, namespace: str, names: Sequence[str], *, live: bool = False
+    ) -> Mapping[str, Obj | None]:
+        """Return VolumeSnapshots by name; those that the cache has not are not ours, or gone."""
+        caches = self._sight.caches
+        if not caches.snapshots_served():
+            return dict.fromkeys(names)
+        found = {} if live else {name: caches.snapshots.get(Key(namespace, name)) for name in names}
+        missing = [name for name in names if found.get(name) is None]
+        read = {
+            name_of(snapshot): snapshot
+            for snapshot in read_snapshots(self._sight.client, namespace, names=missing)
+        }
+        return {name: found.get(name) or read.get(name) for name in names}
+
+    def _classes(self, names: Iterable[str]) -> Mapping[str, Obj | None]:
+        client = self._sight.client
+        return {
+            name: read_storage_class(client, name) if name else read_default_storage_class(client)
+            for name in dict.fromkeys(names)
+        }
+
+    def _contents(self, snapshots: Iterable[Obj | None]) -> Mapping[str, Obj | None]:
+        names = (str(dig(o, "status", "boundVolumeSnapshotContentName") or "") for o in snapshots)
+        return {
+            name: read_snapshot_content(self._sight.client, name)
+            for name in dict.fromkeys(names)
+            if name
+        }
+
+    # after it
+
+    def _running(self, seen: ClaimRestoreObserved, now: datetime) -> ClaimRestoreObserved:
+        session = seen.session
+        if not job_ended(session):
+            executor = self._sight.executor(session, job_name(name_of(session)))
+            seen = replace(seen, executor=executor)
+            if not isinstance(job_verdict(seen, now), Ended | Died):
+                return seen
+        return replace(seen, storage=self._made(seen, now))
+
+    def _made(self, seen: ClaimRestoreObserved, now: datetime) -> Storage:
+        """Return the claims; and of those that are not bound why, as far as it is time to ask."""
+        session, client = seen.session, self._sight.client
+        namespace = namespace_of(session)
+        claims = claims_of(seen.spec)
+        found = self._claims(session, claims)
+        unbound = [claim for claim in claims if _is_unbound(found.get(claim.name))]
+        since = since_of(session, found.values())
+        asks = asks_events(since, now, seen.limits.pending_s)
+        until, _ = deadline(session, seen.spec, seen.limits, since)
+        asked = (unbound if now >= until else unbound[:SAID]) if asks else ()
+        first = not job_ended(session)
+        snapshots: Mapping[str, Obj | None] = {}
+        if unbound:
+            names = tuple(dict.fromkeys(claim.snapshot for claim in unbound))
+            snapshots = (
+                self._snapshots(namespace, names)
+                if asks or first
+                else {
+                    name: snapshot
+                    for name in names
+                    if (snapshot := self._sight.caches.snapshots.get(Key(namespace, name)))
+                }
+            )
+        return Storage(
+            claims=found,
+            snapshots=snapshots,
+            classes=self._classes(_classes_of(found, unbound)) if first else {},
+            words={claim.name: read_claim_words(client, namespace, claim.name) for claim in asked},
+        )
+
+    def _claims(self, session: Obj, claims: Sequence[Claim]) -> Mapping[str, Obj | None]:
+        """Return the claims by name; live before one is missed, but for what failed before."""
+        found: dict[str, Obj | None] = {
+            name_of(claim): claim
+            for claim in self._sight.caches.claims.by_index(BY_SESSION, uid_of(session))
+            if namespace_of(claim) == namespace_of(session)
+        }
+        settled = told_before(status(session).get("stats") or ()).failures
+        missing = [c.name for c in claims if c.name not in found and c.name not in settled]
+        read = read_claims(self._sight.client, namespace_of(session), missing) if missing else {}
+        for name in missing:
+            found[name] = project_claim(read[name]) if name in read else None
+        return found
+
+
+def _is_unbound(claim: Obj | None) -> bool:
+    return claim is not None and status(claim).get("phase") not in ("Bound", "Lost")
+
+
+def _classes_of(found: Mapping[str, Obj | None], unbound: Iterable[Claim]) -> Iterable[str]:
+    names = (str(dig(found[claim.name], "spec", "storageClassName") or "") for claim in unbound)
+    return (name for name in names if name)
