@@ -128,8 +128,7 @@ EVERYWHERE = (
       for kind in (BACKUP_CONFIGURATION, BACKUP_SESSION, RESTORE_SESSION)),
     *(Need("reconcile: Finalizer of Stash's", kind, "patch")
       for kind in (REPOSITORY, BACKUP_CONFIGURATION, RESTORE_SESSION)),
-    *(Need("reconcile.hook_execution: Finalizer", kind, "patch")
-      for kind in (BACKUP_SESSION, RESTORE_SESSION)),
+    Need("reconcile.snapshot_start, snapshot_end: Finalizer", BACKUP_SESSION, "patch"),
     Need("reconcile.backup_end: annotations", REPOSITORY, "patch"),
     Need("reconcile.backup_end: history", BACKUP_SESSION, "delete"),
     Need("reconcile.retry: CreateOnce", BACKUP_SESSION, "create"),
@@ -148,7 +147,7 @@ EVERYWHERE = (
     Need("observe.live: read_words", CORE_EVENT, "list"),
     *(Need("app: informers", kind, "list watch") for kind in (VOLUME_SNAPSHOT, PVC)),
     Need("app: are VolumeSnapshots served", CRD, "list watch", name=SNAPSHOT_DEFINITION),
-    Need("reconcile.snapshot_session: retention", VOLUME_SNAPSHOT, "delete"),
+    Need("reconcile.snapshot_end: retention", VOLUME_SNAPSHOT, "delete"),
     *(Need("observe.live_storage: read_target", kind, "get") for kind in WORKLOADS.values()),
     Need("observe.live_storage: read_claims", PVC, "get list"),
     Need("observe.live_storage: read_snapshots", VOLUME_SNAPSHOT, "get list"),

@@ -169,7 +169,7 @@ def snapshot_orders() -> Iterator[tuple[str, CreationOrder | HookOrder]]:
         yield f"{name}-everything", dataclasses.replace(order, runtime_settings=wanted)
     name = "a.b-" * 63 + "c"
     for kind, order in (usual[0], usual[2]):
-        long = {
+        long: dict[str, Any] = {
             field: {**found, "metadata": {**found["metadata"], "name": name}}
             for field in ("session", "invoker")
             for found in (getattr(order, field),)

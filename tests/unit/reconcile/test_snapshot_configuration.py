@@ -121,13 +121,14 @@ def test_a_new_configuration_is_ready_with_the_rights_of_its_jobs() -> None:
 
 def test_a_plan_that_was_carried_out_has_no_more_writes() -> None:
     """plan(apply(plan(x))) is empty, for one that is Ready and for those that wait."""
-    for fields in (
+    worlds: tuple[dict[str, Any], ...] = (
         {},
         {"target": None, "claims_found": None},
         {"snapshots_served": False},
         {"claims_found": {}},
         {"target": stateful_set(volumes=({"name": "tmp", "emptyDir": {}},))},
-    ):
+    )
+    for fields in worlds:
         first = observed(**fields)
         raw, children = applied(plan(first, NOW), first.configuration)
         again = plan(observed(raw, children=children, **fields), NOW)
@@ -301,7 +302,8 @@ def test_what_becomes_missing_does_not_stop_the_schedule() -> None:
     """It is NotReady, its sessions are skipped; the CronJob stays for when it comes back."""
     first = observed()
     raw, children = applied(plan(first, NOW), first.configuration)
-    for fields in ({"snapshots_served": False}, {"target": None, "claims_found": None}):
+    worlds: tuple[dict[str, Any], ...] = ({"snapshots_served": False}, {"target": None})
+    for fields in worlds:
         planned = plan(observed(raw, children=children, **fields), NOW)
         assert writes_of(planned) == []
         assert status_in(planned)["phase"] == "NotReady"
