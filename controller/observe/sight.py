@@ -10,7 +10,12 @@ from datetime import datetime
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.catalog import TaskSpec
 from controller.api.model import parse_spec
-from controller.api.names import backup_job_name, pod_hostname
+from controller.api.names import (
+    backup_job_name,
+    hook_job_name,
+    pod_hostname,
+    snapshot_job_name,
+)
 from controller.api.objects import (
     Key,
     Obj,
@@ -188,9 +193,15 @@ class Sight:
         )
 
     def is_started(self, session: Obj) -> bool:
-        """Tell whether a BackupSession has its Job, whatever its status says by now."""
-        job_name = backup_job_name(name_of(session))
-        return executor_recorded(session) or self._cached_job(session, job_name) is not None
+        """Tell whether a BackupSession has its Job, whatever its status says by now.
+
+        With VolumeSnapshots the first one may be that of a hook.
+        """
+        name = name_of(session)
+        names = (backup_job_name(name), snapshot_job_name(name), hook_job_name(name, "pre"))
+        return executor_recorded(session) or any(
+            self._cached_job(session, job_name) is not None for job_name in names
+        )
 
     def use(self, pvc: Obj | None, *, always: bool) -> PvcUse:
         """Return who uses a claim; asked only where the answer changes something (D18)."""

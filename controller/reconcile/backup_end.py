@@ -27,6 +27,7 @@ from controller.reconcile.backup_start import order_for
 from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import Died
 from controller.reconcile.history import outdated
+from controller.reconcile.invoked import Invoked
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.repository_record import differs, record
@@ -48,7 +49,7 @@ def end(
 ) -> Plan:
     """Return the plan that ends a session. `target` is what changes in `status.targets[0]`."""
     session = seen.session
-    cleaned, deletes = _clean_history(seen, result.phase)
+    cleaned, deletes = history_writes(seen, result.phase)
     old = status(session)
     new: dict[str, Any] = {
         **old,
@@ -130,9 +131,8 @@ def _repository_writes(
     return tuple(writes)
 
 
-def _clean_history(
-    seen: SessionObserved, phase: Phase
-) -> tuple[tuple[Condition, ...], tuple[Write, ...]]:
+def history_writes(seen: Invoked, phase: Phase) -> tuple[tuple[Condition, ...], tuple[Write, ...]]:
+    """Return BackupHistoryCleaned, and what deletes the sessions beyond the limit."""
     if seen.spec is None:
         return (), ()
     if seen.refusal is not None and _is_history_delete(seen.refusal):

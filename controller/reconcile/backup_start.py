@@ -28,6 +28,7 @@ from controller.api.objects import (
 )
 from controller.build.job import JobOrder
 from controller.reconcile.history import age_key, is_final
+from controller.reconcile.invoked import Invoked
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.order import node_for, parts_of, use_problem
 from controller.reconcile.references import (
@@ -71,8 +72,8 @@ class Wait:
 Start = Skip | Impossible | Wait | JobOrder
 
 
-def start_of(seen: SessionObserved, now: datetime) -> Start:
-    """Return what becomes of a session that has no executor."""
+def hindrance(seen: Invoked) -> Skip | Impossible | Wait | None:
+    """Return what keeps a session from starting, whichever way it backs up; None for nothing."""
     configuration = seen.configuration
     if (
         configuration is not None
@@ -83,8 +84,13 @@ def start_of(seen: SessionObserved, now: datetime) -> Start:
         return Wait()
     if message := next(_reasons_to_skip(seen), None):
         return Skip(message)
-    if seen.refusal is not None:
-        return Impossible(seen.refusal.message)
+    return None if seen.refusal is None else Impossible(seen.refusal.message)
+
+
+def start_of(seen: SessionObserved, now: datetime) -> Start:
+    """Return what becomes of a session that has no executor."""
+    if (hindered := hindrance(seen)) is not None:
+        return hindered
     if problem := next(_problems(seen), None):
         return Impossible(problem)
     rival = _rival(seen)
@@ -107,7 +113,7 @@ def executor_recorded(session: Obj) -> bool:
     return status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED) == "True"
 
 
-def _reasons_to_skip(seen: SessionObserved) -> Iterator[str]:
+def _reasons_to_skip(seen: Invoked) -> Iterator[str]:
     invoker = dig(seen.session, "spec", "invoker") or {}
     name = f"{invoker.get('kind')} {namespace_of(seen.session)}/{invoker.get('name')}"
     start = "Skipped taking backup. Reason:"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.api.objects import Obj, dig, meta, name_of, status
-from controller.api.report import MAX_TEXT, RunReport
+from controller.api.report import MAX_TEXT, ExitCode, RunReport
 from controller.api.report_parsing import parse_report
 from controller.api.text import format_seconds, parse_time
 from controller.build.job import BACKSTOP_S
@@ -76,15 +76,17 @@ def verdict(
     limits: Limits,
     awaited_since: datetime | None = None,
     time_out_s: float | None = None,
+    replaces: bool = False,
 ) -> Verdict:
     """Return what is known about a Job that was created.
 
     `awaited_since` is when its pod was found lost to a disruption, None when it never was.
-    `time_out_s` is how long the run may take, None for without end.
+    `time_out_s` is how long the run may take, None for without end. `replaces` says that the Job
+    starts another pod for each one that was killed, until it is Failed.
     """
     job, pod = executor.job, executor.pod
     if pod is not None:
-        found = _pod_verdict(pod, job, awaited=awaited_since is not None)
+        found = _pod_verdict(pod, job, awaited=awaited_since is not None, replaces=replaces)
         if isinstance(found, Running):
             found = _given_up(pod, job, now, time_out_s) or found
         if found is not None:
@@ -110,7 +112,7 @@ def _job_condition(job: Obj | None, kind: str) -> Obj | None:
     return None
 
 
-def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool) -> Verdict | None:
+def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool, replaces: bool) -> Verdict | None:
     """Return the verdict that the pod alone allows, None when the Job has to be asked."""
     disrupted = any(
         c.get("type") == "DisruptionTarget" and c.get("status") == "True"
@@ -119,8 +121,11 @@ def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool) -> Verdict | None:
     main = _main_container(pod)
     terminated = dig(main, "state", "terminated")
     phase = status(pod).get("phase")
-    failed = phase == "Failed" or bool(dig(terminated, "exitCode"))
-    if disrupted and failed and job is not None and not _job_condition(job, "Failed"):
+    code = dig(terminated, "exitCode")
+    failed = phase == "Failed" or bool(code)
+    # One that ended as it wanted to has reported: such a Job fails with it (podFailurePolicy).
+    killed = disrupted or (replaces and code != ExitCode.FAILED)
+    if killed and failed and job is not None and not _job_condition(job, "Failed"):
         # The Job ignores disruptions and starts another pod: podFailurePolicy (D9). What this one
         # says of its interruption is not the end. A disrupted pod that ended well counts, though.
         return None if awaited else Waiting(60.0, REPLACED, replaced=True)

@@ -10,10 +10,10 @@ from controller.build.cronjob import STARTING_DEADLINE_S
 from controller.build.session import retry_session
 from controller.plan import CreateOnce, Plan, Ref, SetStatus
 from controller.reconcile.history import age_key
-from controller.reconcile.observed import SessionObserved
+from controller.reconcile.invoked import Invoked
 
 
-def plan(seen: SessionObserved, now: datetime) -> Plan:
+def plan(seen: Invoked, now: datetime) -> Plan:
     """Return what a session that has ended still needs: its next try, or nothing.
 
     The try is created before `retried` says so: a crash in between repeats a CreateOnce.
@@ -42,7 +42,7 @@ def plan(seen: SessionObserved, now: datetime) -> Plan:
     )
 
 
-def _is_obsolete(seen: SessionObserved, now: datetime) -> bool:
+def _is_obsolete(seen: Invoked, now: datetime) -> bool:
     """Tell whether a try would come too late to be of use.
 
     After a later success, or as long after its time as a slot is given up: a controller that was

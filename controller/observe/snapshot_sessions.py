@@ -1,0 +1,172 @@
+"""Observes BackupSessions with VolumeSnapshots: no request while they are being cut.
+
+The target and its claims are read live once, before the Job; VolumeSnapshots only when one is
+missing that should be there (D10).
+"""
+
+from dataclasses import replace
+
+from controller.api.backup import SNAPSHOTTER, BackupConfigurationSpec
+from controller.api.conditions import Phase, Type, status_of
+from controller.api.creation import SESSION_UID
+from controller.api.names import LABEL_LIMIT, bounded, hook_job_name, snapshot_job_name
+from controller.api.objects import (
+    Key,
+    Obj,
+    controller_uid,
+    dig,
+    finalizers_of,
+    is_deleting,
+    name_of,
+    namespace_of,
+    uid_of,
+)
+from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, PVC, ROLE_BINDING
+from controller.api.workload import volumes_of
+from controller.build.hook import POST_HOOK
+from controller.build.identity import hook_identity
+from controller.observe.caches import BY_INVOKER, BY_SESSION, invoker_index
+from controller.observe.live_storage import read_claims, read_snapshots, read_target
+from controller.observe.sight import Sight
+from controller.plan import Ref, Refusal
+from controller.reconcile.history import is_final
+from controller.reconcile.observed import Executor
+from controller.reconcile.snapshot_end import adopts, is_of_stash
+from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
+from controller.reconcile.snapshot_session import is_begun, needs_reading
+from controller.reconcile.snapshot_status import target_conditions
+from controller.reconcile.snapshot_wait import claim_of, hosts_of, is_look_due
+
+
+class SnapshotSessionObserver:
+    """Observes BackupSessions whose configuration has driver VolumeSnapshotter."""
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+
+    def is_mine(self, session: Obj, spec: BackupConfigurationSpec | None) -> bool:
+        """Tell whether a session backs up by VolumeSnapshots, also when its configuration is gone.
+
+        What it has begun counts, not what its configuration says by now.
+        """
+        if POST_HOOK in finalizers_of(session):
+            return True
+        if is_final(session):
+            return False  # whatever comes after is the same for both
+        if dig(session, "status", "targets", 0, "stats"):
+            return True  # the claims that are waited for; a session with restic has none so early
+        name = name_of(session)
+        names = (snapshot_job_name(name), hook_job_name(name, "pre"))
+        live = spec is None and not is_begun(session)
+        if any(self._sight.made(session, job, live=live).job is not None for job in names):
+            return True
+        if dig(session, "status", "targets", 0, "preBackupActions"):
+            return False
+        return spec is not None and spec.driver == SNAPSHOTTER
+
+    def observe(
+        self,
+        session: Obj,
+        configuration: Obj | None,
+        spec: BackupConfigurationSpec | None,
+        siblings: tuple[Obj, ...],
+        *,
+        refusal: Refusal | None,
+    ) -> SnapshotSessionObserved:
+        """Return the session and all that its next step depends on."""
+        sight = self._sight
+        seen = SnapshotSessionObserved(
+            session,
+            configuration,
+            spec,
+            Executor(),
+            sight.installation,
+            sight.limits,
+            siblings=siblings,
+            started=frozenset(uid_of(other) for other in siblings if sight.is_started(other)),
+            refusal=refusal,
+        )
+        is_held = POST_HOOK in finalizers_of(session)
+        if is_final(session) or (is_deleting(session) and not is_held):
+            return seen
+        seen = replace(
+            seen,
+            pre=self._hook(session, Type.PRE_BACKUP_HOOK, "pre", live=is_held),
+            post=self._hook(session, Type.POST_BACKUP_HOOK, "post"),
+            snapshots=tuple(sight.caches.snapshots.by_index(BY_SESSION, uid_of(session))),
+            kept=self._kept(session),
+            access=self._access(session),
+        )
+        seen = replace(seen, executor=self._executor(seen))
+        now = sight.now()
+        if needs_reading(seen, now):
+            seen = replace(seen, reading=self._reading(seen))
+        if is_look_due(seen, now):
+            seen = replace(seen, snapshots=self._looked_for(session), looked=True)
+        return replace(seen, kept=(*seen.kept, *self._adopted(seen)))
+
+    def _hook(self, session: Obj, kind: Type, hook: str, *, live: bool = False) -> Executor:
+        """Return the Job of a hook; live where it is about to be judged, or has to be known."""
+        name = hook_job_name(name_of(session), hook)
+        if status_of(target_conditions(session), kind) == "Unknown":
+            return self._sight.executor(session, name)
+        return self._sight.made(session, name, live=live)
+
+    def _executor(self, seen: SnapshotSessionObserved) -> Executor:
+        session = seen.session
+        name = snapshot_job_name(name_of(session))
+        ensured = status_of(target_conditions(session), Type.BACKUP_EXECUTOR_ENSURED)
+        if ensured == "True" and not _is_covered(seen):
+            return self._sight.executor(session, name)
+        return self._sight.made(session, name)
+
+    def _reading(self, seen: SnapshotSessionObserved) -> Reading:
+        target = seen.spec.target if seen.spec else None
+        if target is None:
+            return Reading()
+        client, namespace = self._sight.client, namespace_of(seen.session)
+        key = Key(target.ref.namespace or namespace, target.ref.name)
+        found = read_target(client, target.ref.kind, key)
+        if found is None:
+            return Reading()
+        if target.ref.kind == PVC.kind:
+            return Reading(found, {key.name: found})
+        volumes = volumes_of(target.ref.kind, found, target.replicas)
+        return Reading(found, read_claims(client, namespace, volumes.claims))
+
+    def _looked_for(self, session: Obj) -> tuple[Obj, ...]:
+        selector = f"{SESSION_UID}={uid_of(session)}"
+        return read_snapshots(self._sight.client, namespace_of(session), label_selector=selector)
+
+    def _kept(self, session: Obj) -> tuple[Obj, ...]:
+        invoker = str(dig(session, "spec", "invoker", "name") or "")
+        key = Key(namespace_of(session), bounded(invoker, LABEL_LIMIT))
+        index = invoker_index(BACKUP_CONFIGURATION.kind, key)
+        return tuple(self._sight.caches.snapshots.by_index(BY_INVOKER, index))
+
+    def _adopted(self, seen: SnapshotSessionObserved) -> tuple[Obj, ...]:
+        """Return the VolumeSnapshots that Stash made, in the turns that may apply retention."""
+        if not (adopts(seen) and is_begun(seen.session)):
+            return ()
+        hosts = hosts_of(seen, self._sight.now())
+        if not hosts.are_decided or all(h.phase is not Phase.SUCCEEDED for h in hosts.hosts):
+            return ()
+        listed = read_snapshots(self._sight.client, namespace_of(seen.session))
+        return tuple(snapshot for snapshot in listed if is_of_stash(snapshot))
+
+    def _access(self, session: Obj) -> tuple[Ref, ...]:
+        """Return the binding that lets the session's hooks run commands in pods."""
+        name = hook_identity(BACKUP_SESSION, name_of(session))
+        binding = self._sight.caches.role_bindings.get(Key(namespace_of(session), name))
+        if binding is None or controller_uid(binding) != uid_of(session):
+            return ()
+        return (Ref(ROLE_BINDING, namespace_of(session), name, uid_of(binding)),)
+
+
+def _is_covered(seen: SnapshotSessionObserved) -> bool:
+    """Tell whether each claim has its VolumeSnapshot, or failed: the Job has no more to say."""
+    entries = dig(seen.session, "status", "targets", 0, "stats") or ()
+    found = {claim_of(snapshot) for snapshot in seen.snapshots}
+    return bool(entries) and all(
+        entry.get("phase") == Phase.FAILED or entry.get("hostname") in found for entry in entries
+    )

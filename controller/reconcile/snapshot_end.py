@@ -1,0 +1,209 @@
+"""The last writes of a session with VolumeSnapshots: retention, history, then the status.
+
+A crash between any two of them is harmless: the next turn finds the same and plans what is left.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from controller.api.conditions import Condition, Phase, Type, merged, outcome, without
+from controller.api.job_input import Invoker, Target
+from controller.api.metrics import SNAPSHOTTER, Subject, session_samples
+from controller.api.objects import (
+    Obj,
+    annotations_of,
+    dig,
+    finalizers_of,
+    is_deleting,
+    labels_of,
+    meta,
+    name_of,
+    namespace_of,
+    status,
+    uid_of,
+)
+from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, VOLUME_SNAPSHOT
+from controller.api.text import parse_time
+from controller.build.hook import POST_HOOK
+from controller.build.input import metrics_group
+from controller.plan import Delete, Finalizer, Note, Plan, Push, Ref, SetStatus, Write
+from controller.reconcile.backup_end import UPDATER, history_writes
+from controller.reconcile.closing import closing_writes
+from controller.reconcile.session_status import Outcome, session_duration
+from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from controller.reconcile.snapshot_retention import has_rule, removable
+from controller.reconcile.snapshot_status import SHOWN, hosts_text
+from controller.reconcile.snapshot_wait import Host, claim_of, is_ready
+
+
+def end(
+    seen: SnapshotSessionObserved,
+    result: Outcome,
+    now: datetime,
+    *,
+    target: Mapping[str, Any],
+    hosts: Sequence[Host] = (),
+    conditions: Iterable[Condition] = (),
+    before: tuple[Write, ...] = (),
+) -> Plan:
+    """Return the plan that ends a session. `target` is what changes in `status.targets[0]`."""
+    session = seen.session
+    retained, removed = _retention(seen, hosts)
+    cleaned, deletes = history_writes(seen, result.phase)
+    pushes = _pushes(seen, result, hosts, now)
+    pushed = [_handed_over()] if pushes else []
+    old = status(session)
+    new: dict[str, Any] = {
+        **old,
+        "phase": result.phase.value,
+        "sessionDuration": session_duration(session, now),
+        "conditions": merged(
+            without(old.get("conditions") or (), Type.BACKUP_WAITING, Type.SNAPSHOTS_WAITING),
+            [*conditions, *retained, *cleaned, *pushed],
+            now,
+        ),
+    }
+    if target:
+        new["targets"] = [{**(dig(old, "targets", 0) or {}), **target}]
+    age_s = (now - parse_time(meta(session)["creationTimestamp"])).total_seconds()
+    story: dict[str, Any] = {"step": "finished", "phase": result.phase.value}
+    if hosts:
+        story |= {"hosts": hosts_text(hosts), "removed": len(removed)}
+    story["session_s"] = round(age_s, 1)
+    if result.error:
+        story["error"] = result.error
+    writes: tuple[Write, ...] = (*before, *(Delete(ref) for ref in seen.access), *removed, *deletes)
+    ref = Ref.to(BACKUP_SESSION, session)
+    last = (() if new == old else (SetStatus(ref, new),)) + release(session)
+    return Plan(
+        writes=closing_writes(writes, last, seen.refusal),
+        notes=(_note(seen, result, hosts),),
+        pushes=pushes,
+        facts=story,
+    )
+
+
+ADOPT = "drey.dev/adopt-stash-snapshots"
+"""Annotation of a BackupConfiguration: `"true"` lets its retention count, and delete, the
+VolumeSnapshots that Stash made of its claims: unlabelled ones that are named `<claim>-<digits>`."""
+
+
+def adopts(seen: SnapshotSessionObserved) -> bool:
+    """Tell whether retention counts VolumeSnapshots that Stash made."""
+    return annotations_of(seen.configuration or {}).get(ADOPT) == "true"
+
+
+def is_of_stash(snapshot: Obj) -> bool:
+    """Tell whether a VolumeSnapshot looks like one that Stash made."""
+    claim, name = claim_of(snapshot), name_of(snapshot)
+    suffix = name.removeprefix(f"{claim}-")
+    is_named = suffix != name and suffix.isascii() and suffix.isdigit()
+    return bool(claim) and is_named and not labels_of(snapshot)
+
+
+def release(session: Obj) -> tuple[Write, ...]:
+    """Return what lets go of a session whose hooks are done."""
+    if POST_HOOK not in finalizers_of(session):
+        return ()
+    # Without resourceVersion: it follows a write of the status.
+    ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
+    return (Finalizer(ref, POST_HOOK, present=False),)
+
+
+def _retention(
+    seen: SnapshotSessionObserved, hosts: Sequence[Host]
+) -> tuple[tuple[Condition, ...], tuple[Write, ...]]:
+    """Return RetentionPolicyApplied, and what deletes the VolumeSnapshots that go.
+
+    Of a claim whose VolumeSnapshot of this session is not ready nothing goes.
+    """
+    kind = Type.RETENTION_POLICY_APPLIED
+    ready = {host.name for host in hosts if host.phase is Phase.SUCCEEDED}
+    if seen.spec is None or seen.configuration is None or not ready:
+        return (), ()
+    policy = seen.spec.retention_policy
+    if not has_rule(policy):
+        text = "The retention policy has no keep rule for VolumeSnapshots: all are kept."
+        return (Condition(kind, True, "Skipped", text),), ()
+    if seen.refusal is not None and _is_snapshot_delete(seen.refusal.write):
+        # The next session tries again; the result of this one must not wait for it.
+        return (outcome(kind, failure=seen.refusal.message),), ()
+    known = {uid_of(snapshot): snapshot for snapshot in (*seen.kept, *seen.snapshots)}
+    gone: list[Obj] = []
+    for claim in sorted(ready):
+        of_claim = [snapshot for snapshot in known.values() if claim_of(snapshot) == claim]
+        good = [snapshot for snapshot in of_claim if is_ready(snapshot)]
+        bad = [snapshot for snapshot in of_claim if not is_ready(snapshot)]
+        gone += removable(good, bad, policy)
+    # One of this very session stays whatever the clocks say: its report would be a lie.
+    own = {uid_of(snapshot) for snapshot in seen.snapshots}
+    gone = [snapshot for snapshot in gone if uid_of(snapshot) not in own]
+    if policy.dry_run:
+        names = ", ".join(name_of(snapshot) for snapshot in gone)
+        text = f"dryRun: {len(gone)} would be deleted{': ' if names else ''}{names}."
+        return (Condition(kind, True, "DryRun", text),), ()
+    deletes = tuple(
+        Delete(Ref(VOLUME_SNAPSHOT, namespace_of(one), name_of(one), uid_of(one))) for one in gone
+    )
+    return (outcome(kind, failure=None),), deletes
+
+
+def _is_snapshot_delete(write: Write) -> bool:
+    return isinstance(write, Delete) and write.ref.resource == VOLUME_SNAPSHOT
+
+
+def _pushes(
+    seen: SnapshotSessionObserved, result: Outcome, hosts: Sequence[Host], now: datetime
+) -> tuple[Push, ...]:
+    """Return the samples of a session that backed something up, or should have.
+
+    None while the configuration is being deleted: its group goes with it, and would come back.
+    """
+    configuration, spec = seen.configuration, seen.spec
+    if result.phase is Phase.SKIPPED or configuration is None or is_deleting(configuration):
+        return ()
+    if spec is None or spec.target is None:
+        return ()
+    ref, namespace, name = spec.target.ref, namespace_of(configuration), name_of(configuration)
+    kind = BACKUP_CONFIGURATION.kind
+    subject = Subject(
+        Invoker(kind, namespace, name),
+        Target(ref.api_version, ref.kind, ref.namespace or namespace, ref.name),
+        "",
+        is_restore=False,
+        driver=SNAPSHOTTER,
+    )
+    created = parse_time(meta(seen.session)["creationTimestamp"])
+    samples = session_samples(
+        subject,
+        tuple(host.report() for host in hosts),
+        duration_s=(now - created).total_seconds(),
+        ended_s=now.timestamp(),
+    )
+    return (Push(metrics_group(kind, namespace, name), tuple(samples)),)
+
+
+def _handed_over() -> Condition:
+    text = "Metrics are served by the operator, and handed to its Pushgateway."
+    return Condition(Type.METRICS_PUSHED, True, "MetricsHandedOver", text)
+
+
+def _note(seen: SnapshotSessionObserved, result: Outcome, hosts: Sequence[Host]) -> Note:
+    """Return the one Event of a session (stash.md 9.1): how many of how many, and why not all."""
+    ref = Ref.to(BACKUP_SESSION, seen.session)
+    if result.phase is Phase.SKIPPED:
+        return Note(ref, "Normal", "BackupSessionSkipped", result.error, UPDATER)
+    target = seen.spec.target if seen.spec else None
+    what = f'"{target.ref.kind}"/"{target.ref.name}"' if target else "the target"
+    of = f"{hosts_text(hosts)} of {what}" if hosts else what
+    if result.phase is Phase.SUCCEEDED:
+        text = f"backup succeeded for {of}."
+        return Note(ref, "Normal", "Host Backup Succeeded", text, UPDATER)
+    failed = [host for host in hosts if host.phase is Phase.FAILED]
+    if failed:
+        names = ", ".join(f'"{host.name}"' for host in failed[:SHOWN])
+        more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        of = f"{len(failed)} of {len(hosts)} hosts ({names}{more}) of {what}"
+    text = f"backup failed for {of}. Reason: {result.error}"
+    return Note(ref, "Warning", "Host Backup Failed", text, UPDATER)

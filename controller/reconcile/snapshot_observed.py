@@ -1,0 +1,50 @@
+"""What the planner of a BackupSession with VolumeSnapshots sees (flow B)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.api.backup import BackupConfigurationSpec
+from controller.api.objects import Obj, Uid
+from controller.build.installation import Installation
+from controller.plan import Ref, Refusal
+from controller.reconcile.observed import Executor, Limits
+
+NO_JOB = Executor()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The target as it was read live, None when it does not exist, and those claims that exist."""
+
+    target: Obj | None = None
+    claims: Mapping[str, Obj] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSessionObserved:
+    """Input of `snapshot_session.plan`.
+
+    `session`, `configuration`, `spec`, `siblings` and `started` are those of SessionObserved.
+    `executor` is the Job that creates the VolumeSnapshots, `pre` and `post` those of the hooks.
+    `reading` is None where nothing is decided by it: a session that runs is seen without a request.
+    `snapshots` are the VolumeSnapshots with the session's uid; `looked` says that they were read
+    live. `kept` are all of the configuration. `access` is what lets hooks run commands in pods, as
+    long as it exists.
+    """
+
+    session: Obj
+    configuration: Obj | None
+    spec: BackupConfigurationSpec | None
+    executor: Executor
+    installation: Installation
+    limits: Limits
+    pre: Executor = NO_JOB
+    post: Executor = NO_JOB
+    reading: Reading | None = None
+    snapshots: tuple[Obj, ...] = ()
+    looked: bool = False
+    kept: tuple[Obj, ...] = ()
+    siblings: tuple[Obj, ...] = ()
+    started: frozenset[Uid] = frozenset()
+    access: tuple[Ref, ...] = ()
+    refusal: Refusal | None = None

@@ -1,0 +1,180 @@
+"""How a session with VolumeSnapshots begins: it is skipped, fails, or gets its first Job."""
+
+from datetime import datetime
+from typing import Any, assert_never
+
+from controller.api.backup import BackupConfigurationSpec
+from controller.api.conditions import Condition, Phase, Type, merged
+from controller.api.names import snapshot_job_name
+from controller.api.objects import Obj, dig, finalizers_of, name_of, namespace_of
+from controller.api.report import Reason
+from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB
+from controller.build.creation import CreationOrder, creation_job, snapshot_input
+from controller.build.hook import POST_HOOK
+from controller.build.identity import snapshot_account
+from controller.plan import CreateOnce, Finalizer, Plan, Ref, Write
+from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
+from controller.reconcile.hook_execution import PRE_BACKUP, started
+from controller.reconcile.session_status import Outcome
+from controller.reconcile.snapshot_end import end
+from controller.reconcile.snapshot_hooks import pre_hook_writes
+from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from controller.reconcile.snapshot_sources import Sources, sources_of
+from controller.reconcile.snapshot_status import (
+    entry_of,
+    executor_ensured,
+    outcome_of,
+    running_status,
+    status_writes,
+    target_conditions,
+    target_ref,
+)
+from controller.reconcile.snapshot_wait import Host
+
+WAIT_S = 60.0
+"""What a session waits for is an event of a watch; this is only how long to go without one."""
+
+
+def begin(seen: SnapshotSessionObserved, now: datetime) -> Plan:
+    """Return what becomes of a session of which nothing was done yet."""
+    hindered = hindrance(seen)
+    match hindered:
+        case Wait():
+            return Plan(requeue_after_s=WAIT_S)
+        case Skip(message):
+            skipped = Condition(Type.BACKUP_SKIPPED, True, "SkippedTakingNewBackup", message)
+            return end(seen, Outcome(Phase.SKIPPED, message), now, target={}, conditions=[skipped])
+        case Impossible(message):
+            return _fail_to_start(seen, message, now)
+        case None:
+            return _first_job(seen, now)
+        case _:
+            assert_never(hindered)
+
+
+def _first_job(seen: SnapshotSessionObserved, now: datetime) -> Plan:
+    configuration, spec = seen.configuration, seen.spec
+    if configuration is None or spec is None or seen.reading is None:
+        return _fail_to_start(seen, "its BackupConfiguration does not exist", now)
+    sources = sources_of(spec, seen.reading, namespace_of(seen.session))
+    if isinstance(sources, str):
+        return _fail_to_start(seen, sources, now)
+    if not sources.claims:
+        return _fail_to_start(seen, "none of its claims can be snapshotted", now, sources)
+    if spec.hooks is not None and spec.hooks.pre_backup is not None:
+        return _start_pre_hook(seen, configuration, spec, sources, now)
+    writes = creation_writes(seen, sources)
+    if isinstance(writes, str):
+        return _fail_to_start(seen, writes, now, sources)
+    new = started_status(seen, sources, executor_ensured(None), now)
+    return started_plan(seen, writes, new)
+
+
+def _fail_to_start(
+    seen: SnapshotSessionObserved, problem: str, now: datetime, sources: Sources | None = None
+) -> Plan:
+    """End a session of which nothing was done."""
+    hosts = sources.failed if sources is not None else ()
+    hosts += tuple(
+        Host(claim).failed(Reason.NOT_CREATED.value, problem)
+        for claim in (sources.claims if sources else ())
+    )
+    error = problem
+    if sources is not None and not sources.claims:
+        error = f"{problem}. {outcome_of(hosts).error}"
+    target: dict[str, Any] = {
+        "ref": target_ref(seen),
+        "phase": Phase.FAILED.value,
+        "conditions": merged((), [executor_ensured(error)], now),
+    }
+    if sources is not None:
+        target |= {"totalHosts": len(hosts), "stats": [entry_of(host) for host in hosts]}
+    conditions = sources.conditions if sources is not None else ()
+    result = Outcome(Phase.FAILED, error)
+    return end(seen, result, now, target=target, hosts=hosts, conditions=conditions)
+
+
+def _start_pre_hook(
+    seen: SnapshotSessionObserved,
+    configuration: Obj,
+    spec: BackupConfigurationSpec,
+    sources: Sources,
+    now: datetime,
+) -> Plan:
+    """Create the preBackup Job; before it, see to it that the postBackup hook will run."""
+    hooks = spec.hooks
+    if hooks and hooks.post_backup and POST_HOOK not in finalizers_of(seen.session):
+        ref = Ref.to(BACKUP_SESSION, seen.session)
+        return Plan(writes=(Finalizer(ref, POST_HOOK, present=True),), facts={"step": "held"})
+    writes = pre_hook_writes(seen, configuration, spec)
+    if isinstance(writes, str):
+        return _fail_to_start(seen, writes, now, sources)
+    return started_plan(seen, writes, started_status(seen, sources, started(PRE_BACKUP), now))
+
+
+def creation_writes(seen: SnapshotSessionObserved, sources: Sources) -> tuple[Write, ...] | str:
+    """Return what creates the Job of the VolumeSnapshots, or why it cannot be built."""
+    configuration, spec = seen.configuration, seen.spec
+    if configuration is None or spec is None:
+        return "its BackupConfiguration does not exist"
+    order = CreationOrder(
+        session=seen.session,
+        session_resource=BACKUP_SESSION,
+        invoker=configuration,
+        invoker_resource=BACKUP_CONFIGURATION,
+        runtime_settings=spec.runtime_settings,
+        installation=seen.installation,
+        document=snapshot_input(seen.session, configuration, spec, sources.claims),
+        job_name=snapshot_job_name(name_of(seen.session)),
+        service_account=snapshot_account(configuration, spec),
+        time_out=spec.time_out,
+    )
+    job = creation_job(order)
+    if isinstance(job, tuple):
+        return "; ".join(str(problem) for problem in job)
+    return (CreateOnce(JOB, job),)
+
+
+def started_plan(seen: SnapshotSessionObserved, writes: tuple[Write, ...], new: Obj) -> Plan:
+    """Create a Job, then record that it was created: a crash in between creates nothing twice."""
+    job = next(w.body for w in writes if isinstance(w, CreateOnce) and w.resource == JOB)
+    facts = {
+        "step": "job_created",
+        "job": name_of(job),
+        "claims": dig(new, "targets", 0, "totalHosts"),
+    }
+    return Plan(writes=(*writes, *status_writes(seen.session, new)), facts=facts)
+
+
+def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
+    """Write down a Job that a crash hid: it is there, and nothing else is left to decide."""
+    sources = None
+    if seen.spec is not None and seen.reading is not None:
+        found = sources_of(seen.spec, seen.reading, namespace_of(seen.session))
+        sources = None if isinstance(found, str) else found
+    job = seen.executor.job or seen.pre.job or {}
+    is_executor = seen.executor.job is not None
+    condition = executor_ensured(None) if is_executor else started(PRE_BACKUP)
+    new = started_status(seen, sources or Sources(()), condition, now)
+    return Plan(
+        writes=status_writes(seen.session, new), facts={"step": "job_found", "job": name_of(job)}
+    )
+
+
+def started_status(
+    seen: SnapshotSessionObserved, sources: Sources, condition: Condition, now: datetime
+) -> dict[str, Any]:
+    """Return the status of a session one of whose Jobs was just created."""
+    new = running_status(seen)
+    if sources.conditions:
+        new["conditions"] = merged(new.get("conditions") or (), sources.conditions, now)
+    entries = sources.entries
+    target: dict[str, Any] = {
+        **(dig(new, "targets", 0) or {}),
+        "ref": target_ref(seen) or dig(new, "targets", 0, "ref") or {},
+        "phase": Phase.RUNNING.value,
+        "totalHosts": len(entries),
+        "stats": entries,
+        "conditions": merged(target_conditions(seen.session), [condition], now),
+    }
+    return {**new, "targets": [target]}
