@@ -9,11 +9,13 @@ from typing import Any
 
 from controller.api.checks import name_problems, replicas_problems
 from controller.api.model import Problem
-from controller.api.objects import Obj, dig, meta, spec
+from controller.api.objects import Obj, annotations_of, dig, meta, spec
+from controller.api.quantity import parse_quantity
 from controller.api.resources import VOLUME_SNAPSHOT
 from controller.api.workload import MAX_CLAIMS
 
 POD_ORDINAL = "${POD_ORDINAL}"
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _WHERE = "spec.target.volumeClaimTemplates"
 
 
@@ -38,9 +40,9 @@ def claims_of(templates: Sequence[Obj], replicas: int | None) -> tuple[Obj, ...]
 
 
 def source_of(claim: Obj) -> Obj:
-    """Return what a claim or a template is filled from: `dataSourceRef`, else `dataSource`."""
+    """Return what a claim or a template is filled from; both fields name the same."""
     wanted = spec(claim)
-    return wanted.get("dataSourceRef") or wanted.get("dataSource") or {}
+    return wanted.get("dataSource") or wanted.get("dataSourceRef") or {}
 
 
 def claim_template_problems(
@@ -84,8 +86,27 @@ def _template_problems(path: str, template: Obj, replicas: int, namespace: str) 
                 f"claims are made in the RestoreSession's namespace, {namespace}: remove it",
             )
         )
-    if not spec(template).get("accessModes"):
-        problems.append(Problem(f"{path}.spec.accessModes", "give one, such as ReadWriteOnce"))
+    if _CLASS_ANNOTATION in annotations_of(template):
+        problems.append(
+            Problem(
+                f"{path}.metadata.annotations", f"{_CLASS_ANNOTATION}: use spec.storageClassName"
+            )
+        )
+    if spec(template).get("storageClassName") == "":
+        problems.append(
+            Problem(
+                f"{path}.spec.storageClassName",
+                "without a StorageClass nothing makes a volume: name one, or remove it",
+            )
+        )
+    size = dig(spec(template), "resources", "requests", "storage")
+    if size is not None and (parse_quantity(str(size)) or 0) <= 0:
+        problems.append(
+            Problem(
+                f"{path}.spec.resources.requests.storage",
+                f"{size!r} is no size: give one such as 10Gi, or leave it out",
+            )
+        )
     problems += [
         Problem(f"{path}.spec.{field}", f"{why}, not from the snapshot: remove it")
         for field, why in (
@@ -98,9 +119,7 @@ def _template_problems(path: str, template: Obj, replicas: int, namespace: str) 
 
 
 def _source_problems(path: str, template: Obj, replicas: int, namespace: str) -> list[Problem]:
-    fields = [
-        field for field in ("dataSource", "dataSourceRef") if dig(spec(template), field) is not None
-    ]
+    fields = [field for field in ("dataSource", "dataSourceRef") if spec(template).get(field)]
     if not fields:
         return [
             Problem(f"{path}.spec.dataSource", "name the VolumeSnapshot to fill the claim from")
@@ -113,7 +132,7 @@ def _source_problems(path: str, template: Obj, replicas: int, namespace: str) ->
             problems.append(
                 Problem(f"{place}.kind", f"give {VOLUME_SNAPSHOT.kind}, not {source.get('kind')}")
             )
-        if source.get("apiGroup") != VOLUME_SNAPSHOT.group:
+        if source.get("apiGroup") not in (None, VOLUME_SNAPSHOT.group):
             problems.append(Problem(f"{place}.apiGroup", f"give {VOLUME_SNAPSHOT.group}"))
         if source.get("namespace") not in (None, "", namespace):
             problems.append(

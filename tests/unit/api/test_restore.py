@@ -60,12 +60,61 @@ def test_both_places_of_rules_count_the_current_one_first() -> None:
     assert rules_of(both) == (Rule(paths=("/stash-data",)),)
 
 
+SOURCE = {"kind": "VolumeSnapshot", "apiGroup": "snapshot.storage.k8s.io", "name": "snap"}
+TEMPLATE = {
+    "metadata": {"name": "data-${POD_ORDINAL}"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "dataSource": SOURCE},
+}
+
+
+def of_snapshots(**changes: Any) -> RestoreSessionSpec:
+    """Return a spec of claims from VolumeSnapshots without problems, changed."""
+    raw = {"task": {}, "repository": None, "target": {"volumeClaimTemplates": [TEMPLATE]}}
+    return spec(driver="VolumeSnapshotter", **{**raw, **changes})
+
+
+@pytest.mark.parametrize(
+    ("found", "paths"),
+    [
+        (of_snapshots(), []),
+        (of_snapshots(target={"volumeClaimTemplates": [TEMPLATE], "replicas": 3}), []),
+        (of_snapshots(repository={"name": "r", "namespace": "other"}), []),
+        (of_snapshots(target=None), ["spec.target"]),
+        (of_snapshots(target={}), ["spec.target.volumeClaimTemplates"]),
+        (
+            of_snapshots(target={"ref": REF}),
+            ["spec.target.ref", "spec.target.volumeClaimTemplates"],
+        ),
+        (
+            of_snapshots(target={"volumeClaimTemplates": [TEMPLATE], "replicas": 0}),
+            ["spec.target.replicas"],
+        ),
+        (
+            of_snapshots(target={"volumeClaimTemplates": [{"metadata": {"name": "a"}}]}),
+            ["spec.target.volumeClaimTemplates[0].spec.dataSource"],
+        ),
+        (of_snapshots(rules=[{"snapshots": ["latest"]}]), ["spec.rules"]),
+        (
+            of_snapshots(target={"volumeClaimTemplates": [TEMPLATE], "rules": [{}]}),
+            ["spec.target.rules"],
+        ),
+        (of_snapshots(timeOut="soon"), ["spec.timeOut"]),
+        (of_snapshots(interimVolumeTemplate={"spec": {}}), ["spec.interimVolumeTemplate"]),
+        (of_snapshots(hooks={}), []),
+        (of_snapshots(hooks={"preRestore": {"tcpSocket": {"port": 1}}}), ["spec.hooks"]),
+    ],
+)
+def test_problems_of_the_snapshotter(found: RestoreSessionSpec, paths: list[str]) -> None:
+    """It needs claim templates, and neither target, rules, Task nor Repository."""
+    problems = restore_session_problems(found, namespace="demo")
+    assert [problem.path for problem in problems] == paths
+
+
 @pytest.mark.parametrize(
     ("found", "paths"),
     [
         (spec(), []),
         (with_rules({"targetHosts": ["host-0"], "snapshots": ["latest"]}), []),
-        (spec(driver="VolumeSnapshotter"), ["spec.driver"]),
         (spec(repository=None), ["spec.repository"]),
         (spec(repository={"name": "r", "namespace": "x"}), ["spec.repository.namespace"]),
         (spec(task={}), ["spec.task.name"]),
