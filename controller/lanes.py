@@ -32,10 +32,10 @@ from controller.observe.sight import Sight
 from controller.plan import Plan, Refusal
 from controller.reconcile import (
     backup_configuration,
-    backup_session,
     catalog,
     repository,
-    restore_session,
+    restore,
+    session,
 )
 
 NAMES = (REPOSITORY_LANE, CONFIGURATION_LANE, SESSION_LANE, RESTORE_LANE, CATALOG_LANE)
@@ -74,6 +74,6 @@ def build_lanes(sight: Sight, catalogue: Sequence[Obj], *, workers: int) -> tupl
             backup_configuration.plan,
             workers,
         ),
-        Lane(SESSION_LANE, BACKUP_SESSION, SessionObserver(sight), backup_session.plan, 1),
-        Lane(RESTORE_LANE, RESTORE_SESSION, RestoreObserver(sight), restore_session.plan, workers),
+        Lane(SESSION_LANE, BACKUP_SESSION, SessionObserver(sight), session.plan, 1),
+        Lane(RESTORE_LANE, RESTORE_SESSION, RestoreObserver(sight), restore.plan, workers),
     )

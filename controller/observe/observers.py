@@ -35,12 +35,16 @@ from controller.observe.caches import (
     BY_REPOSITORY,
     by_repository,
     invoker_index,
+    is_snapshotter,
 )
+from controller.observe.claim_restores import ClaimRestoreObserver
 from controller.observe.live import read_movers
 from controller.observe.sight import Sight
+from controller.observe.snapshot_sessions import SnapshotSessionObserver
 from controller.plan import Ref, Refusal
 from controller.reconcile.backup_start import executor_recorded
 from controller.reconcile.catalog import CatalogObserved
+from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import (
     Executor,
@@ -51,6 +55,7 @@ from controller.reconcile.observed import (
     SessionObserved,
 )
 from controller.reconcile.repository_record import was_used
+from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 
 
 class RepositoryObserver:
@@ -82,9 +87,15 @@ class SessionObserver:
 
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
+        self._snapshots = SnapshotSessionObserver(sight)
 
-    def observe(self, key: Key, refusal: Refusal | None) -> SessionObserved | None:
-        """Return the session and all that its next step depends on, None when it is gone."""
+    def observe(
+        self, key: Key, refusal: Refusal | None
+    ) -> SessionObserved | SnapshotSessionObserved | None:
+        """Return the session and all that its next step depends on, None when it is gone.
+
+        What that is depends on how it backs up.
+        """
         sight = self._sight
         session = sight.caches.sessions.get(key)
         if session is None:
@@ -94,6 +105,9 @@ class SessionObserver:
         configuration = self._configuration(session, invoker_key)
         parsed = configuration and parse_spec(BackupConfigurationSpec, configuration)
         spec = parsed if isinstance(parsed, BackupConfigurationSpec) else None
+        siblings = self._siblings(session, invoker_key)
+        if self._snapshots.is_mine(session, spec):
+            return self._snapshots.observe(session, configuration, spec, siblings, refusal=refusal)
         references, executor, use = References(), Executor(), PvcUse()
         job_name = backup_job_name(key.name)
         repository: Obj | None = None
@@ -110,7 +124,6 @@ class SessionObserver:
             if spec is not None:
                 references = sight.references(spec, key.namespace)
                 use = sight.use(references.pvc, always=False)
-        siblings = self._siblings(session, invoker_key)
         begins = not is_final(session) and not executor_recorded(session)
         users = self._users_of_unused(references.repository) if begins else ()
         rivals = self._rivals(session, users)
@@ -207,14 +220,22 @@ class RestoreObserver:
 
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
+        self._claims = ClaimRestoreObserver(sight)
 
-    def observe(self, key: Key, refusal: Refusal | None) -> RestoreObserved | None:
-        """Return the session and all that its next step depends on, None when it is gone."""
+    def observe(
+        self, key: Key, refusal: Refusal | None
+    ) -> RestoreObserved | ClaimRestoreObserved | None:
+        """Return the session and all that its next step depends on, None when it is gone.
+
+        What that is depends on the driver.
+        """
         sight = self._sight
         session = sight.caches.restores.get(key)
         if session is None:
             return None
         spec = parse_spec(RestoreSessionSpec, session)
+        if isinstance(spec, RestoreSessionSpec) and is_snapshotter(session):
+            return self._claims.observe(session, spec, refusal)
         references, executor, use = References(), Executor(), PvcUse()
         conditions = status(session).get("conditions") or ()
         job_name = restore_job_name(key.name)

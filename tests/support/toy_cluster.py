@@ -89,7 +89,7 @@ from controller.observe.routes import (
 )
 from controller.observe.sight import Sight
 from controller.plan import Plan, Refusal
-from controller.reconcile import backup_configuration, backup_session, repository, restore_session
+from controller.reconcile import backup_configuration, repository, restore, session
 from controller.reconcile.execution import is_live
 from controller.reconcile.observed import Limits
 from controller.reconcile.repository_record import was_used
@@ -444,8 +444,8 @@ class ToyCluster:
             CONFIGURATION_LANE: _Lane(
                 ConfigurationObserver(sight).observe, backup_configuration.plan
             ),
-            SESSION_LANE: _Lane(SessionObserver(sight).observe, backup_session.plan),
-            RESTORE_LANE: _Lane(RestoreObserver(sight).observe, restore_session.plan),
+            SESSION_LANE: _Lane(SessionObserver(sight).observe, session.plan),
+            RESTORE_LANE: _Lane(RestoreObserver(sight).observe, restore.plan),
         }
         executor = Executor(server, on_written=self._written)
         process = _Process(stores, Routes(caches), lanes, executor)
