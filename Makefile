@@ -56,7 +56,7 @@ e2e: cluster install ## Tests on the whole cluster: one test for each step, each
 test: ## Everything: lint, unit, component, e2e; prints how long each took
 	@hack/test.sh packages venv lint unit component test-cluster cluster install e2e
 
-bench: cluster install ## Print ratios: Drey against a bare Job with the same restic commands (BENCH=--quick for 3 runs)
+bench: cluster install ## Print ratios: Drey against a bare Job with restic, and a bare client of VolumeSnapshots (BENCH=--quick for 3 runs)
 	$(PY) hack/bench $(BENCH)
 
 demo: packages venv ## Cluster, install, backup on a schedule, destroy, restore, compare: what a user sees

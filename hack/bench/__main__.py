@@ -1,6 +1,7 @@
-"""`make bench`: what Drey costs beside restic itself, on the cluster of `make cluster`.
+"""`make bench`: what Drey costs beside restic and CSI themselves, on the cluster of `make cluster`.
 
-Run it on a quiet machine. It asserts nothing: tests/e2e/test_counts.py holds the counts.
+Run it on a quiet machine. It asserts nothing: tests/e2e/test_counts.py and test_snapshot_counts.py
+hold the counts.
 """
 
 import argparse
@@ -12,10 +13,15 @@ ROOT = str(Path(__file__).resolve().parents[2])
 # `python3 hack/bench` puts this folder on the path: its modules are found through the checkout
 sys.path[:1] = [ROOT] if sys.path[0] != ROOT else []
 
-from hack.bench import idle, overhead, throughput  # noqa: E402 - the path is set above
+from hack.bench import idle, overhead, snapshots, throughput  # noqa: E402 - the path is set above
 from tests.support.cluster import Cluster  # noqa: E402 - as above
 
-PARTS = {"overhead": overhead.run, "throughput": throughput.run, "idle": idle.run}
+PARTS = {
+    "overhead": overhead.run,
+    "snapshots": snapshots.run,
+    "throughput": throughput.run,
+    "idle": idle.run,
+}
 RUNS, QUICK_RUNS = 20, 3
 
 
@@ -24,7 +30,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="hack/bench",
         description="Compares backups by Drey with a bare Job that runs the same two restic "
-        "commands in the same image, and measures the operator at rest. Prints median and p95.",
+        "commands in the same image, and VolumeSnapshots with a bare client that asks for them; "
+        "measures the operator at rest. Prints median and p95.",
     )
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default"

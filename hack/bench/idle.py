@@ -12,7 +12,7 @@ LONG_S, QUICK_S = 60.0, 15.0
 MOST_RSS_MB, MOST_CPU_PERCENT = 90.0, 1.0
 
 
-def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of three alike
+def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of four alike
     """Measure with the configurations that are there, then with a hundred more, and print."""
     del runs
     window_s = QUICK_S if quick else LONG_S

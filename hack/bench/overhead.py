@@ -15,7 +15,7 @@ head -c 4000000 /dev/urandom > /data/files/random
 """
 
 
-def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of three alike
+def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of four alike
     """Measure in turns, so that both see the same machine, and print."""
     del quick
     drey: dict[str, list[float]] = {"total": [], "restic": [], "rest": [], "reaction": []}

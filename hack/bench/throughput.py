@@ -30,7 +30,7 @@ class Run:
     rss_bytes: list[int]
 
 
-def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of three alike
+def run(cluster: Cluster, runs: int, quick: bool) -> None:  # noqa: FBT001 - one of four alike
     """Measure in turns, with a new repository for each, and print."""
     size_bytes = QUICK_BYTES if quick else LARGE_BYTES
     runs = min(runs, MOST_RUNS)
