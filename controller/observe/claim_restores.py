@@ -34,7 +34,7 @@ from controller.observe.live_storage import (
 )
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
-from controller.reconcile.claim_checks import awaited, deadline, progress
+from controller.reconcile.claim_checks import awaited, deadline, is_own, progress
 from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
 from controller.reconcile.claim_outcome import told_before
 from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
@@ -160,7 +160,7 @@ class ClaimRestoreObserver:
         namespace = namespace_of(session)
         claims = claims_of(seen.spec)
         found = self._claims(session, claims)
-        unbound = [claim for claim in claims if _is_unbound(found.get(claim.name))]
+        unbound = [claim for claim in claims if _is_unbound(found.get(claim.name), session)]
         since = since_of(session, found.values())
         asks = asks_events(since, now, seen.limits.pending_s)
         until, _ = deadline(session, seen.spec, seen.limits, since)
@@ -200,8 +200,10 @@ class ClaimRestoreObserver:
         return found
 
 
-def _is_unbound(claim: Obj | None) -> bool:
-    return claim is not None and status(claim).get("phase") not in ("Bound", "Lost")
+def _is_unbound(claim: Obj | None, session: Obj) -> bool:
+    if claim is None or not is_own(claim, session):
+        return False
+    return status(claim).get("phase") not in ("Bound", "Lost")
 
 
 def _classes_of(found: Mapping[str, Obj | None], unbound: Iterable[Claim]) -> Iterable[str]:

@@ -1,0 +1,297 @@
+"""What is read for a restore from VolumeSnapshots, and when: caches first, live for verdicts."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.creation import SESSION_UID
+from controller.api.objects import Key, Obj, key_of, name_of
+from controller.api.resources import (
+    CORE_EVENT,
+    JOB,
+    POD,
+    PVC,
+    RESTORE_SESSION,
+    ROLE_BINDING,
+    STORAGE_CLASS,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    Resource,
+)
+from controller.build.labels import CREATED_BY
+from controller.observe.routes import RESTORE_LANE
+from controller.plan import Ref
+from controller.reconcile.claim_observed import ClaimRestoreObserved
+from tests.support.builders import NAMESPACE, before, condition, pod, running
+from tests.support.claim_restores import (
+    claim,
+    claim_restore,
+    claim_spec,
+    content,
+    creation_job,
+    creation_reported,
+    snapshot,
+    storage_class,
+    template,
+)
+from tests.support.toy_cluster import ToyCluster
+
+KEY = Key(NAMESPACE, "bring-back")
+ENSURED = {"phase": "Running", "conditions": [condition("RestoreExecutorEnsured")]}
+RUNNING = claim_restore(status=ENSURED, age_s=40)
+WAITS = {
+    **ENSURED,
+    "conditions": [
+        condition("RestoreExecutorEnsured"),
+        condition("ClaimsWaiting", reason="ClaimsNotBound"),
+    ],
+}
+OURS = {"metadata": {"labels": {CREATED_BY: "drey", SESSION_UID: "u"}}}
+
+
+def sources(**changes: Any) -> list[tuple[Resource, Obj]]:
+    """Return two VolumeSnapshots that we did not make, their contents, and the StorageClass."""
+    return [
+        *((VOLUME_SNAPSHOT, snapshot(f"snap-{n}", **changes)) for n in (0, 1)),
+        *((VOLUME_SNAPSHOT_CONTENT, content(f"content-of-snap-{n}")) for n in (0, 1)),
+        (STORAGE_CLASS, storage_class()),
+    ]
+
+
+def look(cluster: ToyCluster) -> tuple[ClaimRestoreObserved, list[str]]:
+    """Return what the observer sees, and what it asked the API server for."""
+    asked: list[str] = []
+    server: Any = cluster.server
+    get, list_page = server.get, server.list_page
+
+    def counted_get(resource: Resource, namespace: str, name: str, **more: Any) -> Obj:
+        asked.append(f"get {resource} {name}")
+        found: Obj = get(resource, namespace, name, **more)
+        return found
+
+    def counted_list(resource: Resource, namespace: str = "", **more: Any) -> Obj:
+        asked.append(f"list {resource}")
+        found: Obj = list_page(resource, namespace, **more)
+        return found
+
+    server.get, server.list_page = counted_get, counted_list
+    found = cluster.process.lanes[RESTORE_LANE].observe(KEY, None)
+    server.get, server.list_page = get, list_page
+    assert isinstance(found, ClaimRestoreObserved)
+    return found, asked
+
+
+def test_everything_is_read_before_the_job() -> None:
+    """Snapshots that are not ours, claims of these names, class and contents: each once."""
+    foreign = claim(labels={})
+    cluster = ToyCluster((RESTORE_SESSION, claim_restore()), (PVC, foreign), *sources())
+    seen, asked = look(cluster)
+    assert asked == [
+        "get VolumeSnapshot snap-0",
+        "get VolumeSnapshot snap-1",
+        "get PersistentVolumeClaim data-0",
+        "get PersistentVolumeClaim data-1",
+        "get StorageClass fast",
+        "get VolumeSnapshotContent content-of-snap-0",
+        "get VolumeSnapshotContent content-of-snap-1",
+    ]
+    storage = seen.storage
+    assert [name for name, found in storage.claims.items() if found] == ["data-0"]
+    assert all(storage.classes.values())
+    assert all(storage.contents.values())
+
+
+def test_many_claims_are_read_by_few_requests() -> None:
+    """One list of snapshots, one of claims; one snapshot may seed them all."""
+    source = {"kind": "VolumeSnapshot", "name": "snap-0"}
+    spec = claim_spec(template(dataSource=source, storageClassName=None), replicas=20)
+    default = storage_class(
+        metadata={
+            "name": "main",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        }
+    )
+    cluster = ToyCluster(
+        (RESTORE_SESSION, claim_restore(spec=spec)), *sources(), (STORAGE_CLASS, default)
+    )
+    seen, asked = look(cluster)
+    assert asked == [
+        "get VolumeSnapshot snap-0",
+        "list PersistentVolumeClaim",
+        "list StorageClass",
+        "get VolumeSnapshotContent content-of-snap-0",
+    ]
+    assert name_of(seen.storage.classes[""] or {}) == "main"
+
+
+def test_our_own_snapshots_are_cached() -> None:
+    """While one is not ready nothing is asked: a change of it wakes the restore."""
+    cluster = ToyCluster((RESTORE_SESSION, claim_restore()), *sources(ready=False, **OURS))
+    seen, asked = look(cluster)
+    assert asked == []
+    assert [dict(found or {})["status"]["readyToUse"] for found in seen.storage.snapshots.values()]
+    assert seen.storage.claims == {}
+
+
+def test_snapshots_are_read_live_before_the_verdict() -> None:
+    """A watch that lags must not be the reason of a failure (D10)."""
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=61)
+    cluster = ToyCluster((RESTORE_SESSION, late), *sources(ready=False, **OURS))
+    for name in ("snap-0", "snap-1"):
+        cluster.server.put_object(VOLUME_SNAPSHOT, snapshot(name, **OURS))
+    seen, asked = look(cluster)
+    assert asked[:2] == ["get VolumeSnapshot snap-0", "get VolumeSnapshot snap-1"]
+    assert seen.storage.classes.keys() == {"fast"}
+
+
+def test_without_the_kind_nothing_is_asked() -> None:
+    """The informer of its definition says so."""
+    cluster = ToyCluster((RESTORE_SESSION, claim_restore()))
+    cluster.snapshots_served = False
+    seen, asked = look(cluster)
+    assert (asked, seen.snapshots_served) == ([], False)
+    assert seen.storage.snapshots == {"snap-0": None, "snap-1": None}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        claim_restore(spec=claim_spec(template("data"))),
+        claim_restore(status={**ENSURED, "phase": "Succeeded"}),
+        claim_restore(metadata={"deletionTimestamp": before(1)}),
+    ],
+)
+def test_what_needs_nothing_is_seen_without_a_request(raw: Obj) -> None:
+    """Invalid, ended, deleted."""
+    assert look(ToyCluster((RESTORE_SESSION, raw)))[1] == []
+
+
+def test_a_job_that_the_status_does_not_know_is_seen() -> None:
+    """The controller ended between the two writes; nothing else is read."""
+    cluster = ToyCluster((RESTORE_SESSION, claim_restore()), (JOB, creation_job(claim_restore())))
+    seen, asked = look(cluster)
+    assert seen.executor.job is not None
+    assert asked == []
+
+
+def test_a_job_that_runs_is_seen_without_a_request() -> None:
+    """Claims appear one after another: nobody has to be asked for the others."""
+    owner = creation_job(RUNNING)
+    cluster = ToyCluster(
+        (RESTORE_SESSION, RUNNING),
+        (JOB, owner),
+        (POD, pod(running(), of=owner)),
+        (PVC, claim(of=RUNNING)),
+    )
+    seen, asked = look(cluster)
+    assert asked == []
+    assert seen.storage.claims == {}
+
+
+def ended(*more: tuple[Resource, Obj], raw: Obj = RUNNING) -> ToyCluster:
+    """Return a cluster in which the Job has just reported."""
+    executor = creation_reported(raw)
+    assert executor.job is not None
+    assert executor.pod is not None
+    return ToyCluster(
+        (RESTORE_SESSION, raw), (JOB, executor.job), (POD, executor.pod), *sources(), *more
+    )
+
+
+def test_claims_come_from_the_cache_once_the_job_has_ended() -> None:
+    """Of those that are bound nothing else is asked."""
+    made = [(PVC, claim(name, phase="Bound", of=RUNNING)) for name in ("data-0", "data-1")]
+    seen, asked = look(ended(*made))
+    assert asked == []
+    assert all(seen.storage.claims.values())
+
+
+def test_the_class_of_a_claim_that_is_not_bound_is_read_once() -> None:
+    """And whether its snapshot is still there; later the status has it."""
+    made = [(PVC, claim(name, of=RUNNING)) for name in ("data-0", "data-1")]
+    seen, asked = look(ended(*made))
+    assert asked == [
+        "get VolumeSnapshot snap-0",
+        "get VolumeSnapshot snap-1",
+        "get StorageClass fast",
+    ]
+    assert seen.storage.classes.keys() == {"fast"}
+    waits = claim_restore(status=WAITS, age_s=40)
+    assert look(ended(*made, raw=waits))[1] == []
+
+
+def test_a_claim_is_gone_only_when_a_live_read_says_so() -> None:
+    """The cache of claims may lag behind the Job's end (D10); a foreign one is seen, too."""
+    cluster = ended((PVC, claim("data-1", phase="Bound", of=RUNNING)))
+    seen, asked = look(cluster)
+    assert asked == ["get PersistentVolumeClaim data-0"]
+    assert seen.storage.claims["data-0"] is None
+    late = claim(phase="Bound", of=RUNNING)
+    late["metadata"]["managedFields"] = [{"subresource": "status", "time": before(7)}]
+    cluster.server.put_object(PVC, late)
+    found = look(cluster)[0].storage.claims["data-0"]
+    assert found is not None
+    assert found["changedAt"] == before(7)
+
+
+def test_what_failed_before_is_not_asked_for_again() -> None:
+    """The Job said that it could not create it."""
+    stats = [{"hostname": "data-0", "phase": "Failed", "error": "CreationRefused: over quota"}]
+    raw = claim_restore(status={**WAITS, "stats": stats}, age_s=40)
+    cluster = ended((PVC, claim("data-1", phase="Bound", of=raw)), raw=raw)
+    assert look(cluster)[1] == []
+
+
+def test_events_are_asked_only_when_nothing_changes() -> None:
+    """After ten seconds, of three claims; at the deadline of all (D14)."""
+    names = [f"data-{n}" for n in range(5)]
+    for age_s, time_out, lists in ((9, "", 0), (10, "", 3), (60, "1m", 5)):
+        spec = claim_spec(replicas=5, timeOut=time_out)
+        raw = claim_restore(spec=spec, status=WAITS, age_s=age_s)
+        made = [(PVC, claim(name, of=raw, age_s=age_s)) for name in names]
+        cluster = ended(*made, raw=raw)
+        cluster.server.quota_full = True
+        seen, asked = look(cluster)
+        assert asked.count(f"list {CORE_EVENT}") == lists
+        assert len(seen.storage.words) == lists
+        assert (seen.storage.snapshots.keys() >= {"snap-0"}) is bool(lists)
+
+
+def test_a_cached_snapshot_that_is_being_deleted_is_seen_at_once() -> None:
+    """Without a request."""
+    raw = claim_restore(status=WAITS, age_s=5)
+    gone = {**OURS, "metadata": {**OURS["metadata"], "deletionTimestamp": before(1)}}
+    cluster = ended((PVC, claim(of=raw)), (PVC, claim("data-1", of=raw)), raw=raw)
+    cluster.server.put_object(VOLUME_SNAPSHOT, snapshot("snap-0", **gone))
+    cluster.deliver(VOLUME_SNAPSHOT)
+    seen, asked = look(cluster)
+    assert asked == []
+    assert seen.storage.snapshots.keys() == {"snap-0"}
+
+
+def test_the_binding_is_seen_while_it_exists() -> None:
+    """Of this session only."""
+    for owner, found in (("uid-of-bring-back", True), ("another", False)):
+        metadata = {
+            "name": "restoresession-bring-back-0",
+            "namespace": NAMESPACE,
+            "uid": "u",
+            "ownerReferences": [{"uid": owner, "controller": True}],
+        }
+        cluster = ended((ROLE_BINDING, {"metadata": metadata}))
+        seen, _ = look(cluster)
+        ref = (
+            Ref(ROLE_BINDING, NAMESPACE, "restoresession-bring-back-0", seen.access[0].uid)
+            if found
+            else None
+        )
+        assert seen.access == ((ref,) if ref else ())
+
+
+def test_a_claim_of_a_namesake_in_another_life_is_not_ours() -> None:
+    """The uid decides, not the name."""
+    other = claim_restore(metadata={"uid": "another"})
+    cluster = ended((PVC, claim(of=other)), (PVC, claim("data-1", phase="Bound", of=RUNNING)))
+    seen, asked = look(cluster)
+    assert asked == ["get PersistentVolumeClaim data-0"]
+    assert key_of(seen.storage.claims["data-0"] or {}) == Key(NAMESPACE, "data-0")
