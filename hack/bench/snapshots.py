@@ -101,7 +101,7 @@ def _prepare(space: Space) -> None:
     )
     bound(space, *CLAIMS)
     target = {"replicas": len(CLAIMS)}
-    policy = {"name": "all", "keepLast": 1000}
+    policy = {"name": "all", "keepLast": 1000, "prune": False}
     space.apply(configuration(space, "StatefulSet", "app", target=target, retentionPolicy=policy))
     space.wait_phase("backupconfiguration", "backup", "Ready")
 
