@@ -40,6 +40,7 @@ from controller.observe.caches import Caches, by_repository, is_snapshotter
 
 _PREFIX = "stash_appscode_com_"
 _ENDED = (Phase.SUCCEEDED.value, Phase.FAILED.value)
+_RESTORE_ENDED = (*_ENDED, Phase.UNKNOWN.value)
 _HELP = "See the Stash API's metrics"
 
 
@@ -84,7 +85,7 @@ class StateCollector(Collector):
             yield from _session_state(session)
         for restore in self._caches.restores.all():
             yield from _restore_state(restore)
-            if status(restore).get("phase") in _ENDED:
+            if status(restore).get("phase") in _RESTORE_ENDED:
                 yield from _pushed(restore, {str(status(restore)["phase"]): restore})
 
 

@@ -180,6 +180,7 @@ def _pushes(
         tuple(host.report() for host in hosts),
         duration_s=(now - created).total_seconds(),
         ended_s=now.timestamp(),
+        succeeded=result.phase is Phase.SUCCEEDED,
     )
     return (Push(metrics_group(kind, namespace, name), tuple(samples)),)
 

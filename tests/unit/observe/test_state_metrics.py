@@ -459,6 +459,18 @@ def test_a_session_of_volume_snapshots_failed_as_a_whole_or_in_one_claim() -> No
     assert "stash_backup_host_backup_success" not in never
 
 
+def test_a_restore_that_nobody_can_prove_did_not_succeed() -> None:
+    """Its claims wait for a consumer (D23)."""
+    stats = [{"hostname": "data-db-0", "phase": "Unknown"}]
+    done = restore(
+        spec={"driver": "VolumeSnapshotter", "target": {"replicas": 1}},
+        status={"phase": "Unknown", "sessionDuration": "5s", "stats": stats},
+    )
+    found = World(restores=(done,)).scrape()
+    assert found["stash_restore_session_success"][0][1] == 0
+    assert found["stash_restore_host_restore_success"][0][1] == 0
+
+
 def test_a_restore_of_claims_has_no_other_target() -> None:
     """Its hosts are the claims that it made."""
     stats = [
