@@ -1,0 +1,288 @@
+"""Hooks around VolumeSnapshots: an application is frozen while they are cut, and never left so.
+
+The application is frozen while there is a file `/data/frozen`, which preBackup makes and postBackup
+removes. It lies in the volume: a snapshot that has it was cut while the application was frozen.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Space, condition
+from tests.support.evidence import says
+from tests.support.operators import kill_leader
+from tests.support.snapshots import (
+    Faults,
+    bound,
+    claims,
+    configuration,
+    names,
+    ready,
+    restored,
+    rolled_out,
+    snapshots,
+    suffix,
+    taken,
+    template,
+    workload,
+)
+
+PRE, POST = "PreBackupHookExecutionSucceeded", "PostBackupHookExecutionSucceeded"
+FINALIZER = "drey.dev/post-hook"
+FREEZE = "echo freeze >> /data/hooks; touch /data/frozen; sync"
+THAW = "echo thaw >> /data/hooks; rm -f /data/frozen"
+HTTPD = """
+mkdir -p /www/cgi-bin
+printf '#!/bin/sh\\necho "freeze $REQUEST_METHOD" >> /data/hooks; touch /data/frozen\\n\
+printf "Content-Type: text/plain\\\\r\\\\n\\\\r\\\\nok\\\\n"\\n' > /www/cgi-bin/freeze
+printf '#!/bin/sh\\necho "thaw $REQUEST_METHOD $(cat)" >> /data/hooks; rm -f /data/frozen\\n\
+printf "Content-Type: text/plain\\\\r\\\\n\\\\r\\\\nok\\\\n"\\n' > /www/cgi-bin/thaw
+chmod +x /www/cgi-bin/*
+httpd -p 8080 -h /www
+while :; do sleep 1 & wait $!; done
+"""
+
+
+def shell(script: str) -> dict[str, Any]:
+    """Return a handler that runs a script in the application's container."""
+    return {"containerName": "app", "exec": {"command": ["sh", "-c", script]}}
+
+
+def hooked(
+    space: Space,
+    *,
+    pre: Mapping[str, Any] | None = None,
+    post: Mapping[str, Any] | None = None,
+    timeout: str = "",
+    **spec: Any,
+) -> dict[str, Any]:
+    """Return the configuration of the application, by default with both hooks."""
+    return configuration(
+        space,
+        "StatefulSet",
+        "app",
+        annotations={"drey.dev/hook-timeout": timeout} if timeout else {},
+        hooks={"preBackup": pre or shell(FREEZE), "postBackup": post or shell(THAW)},
+        **spec,
+    )
+
+
+def start(space: Space, *, replicas: int = 1, **container: Any) -> None:
+    """Start the application."""
+    space.apply(workload(space, "StatefulSet", templates=("data",), replicas=replicas, **container))
+    rolled_out(space, "statefulset")
+
+
+def done(space: Space, pod: str = "app-0") -> list[str]:
+    """Return which hooks ran in a pod, in their order."""
+    return space.exec(pod, "cat /data/hooks 2>/dev/null || true").split("\n")[:-1]
+
+
+def is_frozen(space: Space, pod: str = "app-0") -> bool:
+    """Tell whether the application stands still."""
+    return "yes" in space.exec(pod, "test -e /data/frozen && echo yes || echo no")
+
+
+def wait_thawed(space: Space) -> None:
+    """Wait until postBackup has run."""
+    space.cluster.until("the application goes on", lambda: not is_frozen(space))
+
+
+def wait_frozen(space: Space) -> None:
+    """Wait until preBackup has run and the snapshot is asked for."""
+    space.cluster.until("a snapshot is wanted", lambda: snapshots(space))
+    assert is_frozen(space)
+
+
+@pytest.fixture
+def faults(space: Space) -> Iterator[Faults]:
+    """What the driver does wrong in this test's namespace."""
+    found = Faults(space)
+    yield found
+    found.clear()
+
+
+def test_every_pod_is_frozen_while_snapshots_are_cut(space: Space) -> None:
+    """Commands run in all Ready pods; what was snapshotted was frozen; all goes on afterwards."""
+    start(space, replicas=2)
+    ready(space, hooked(space))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Succeeded", session["status"]
+    says(session, PRE, "True", ["Successfully executed preBackup hook."])
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    for pod in ("app-0", "app-1"):
+        assert done(space, pod) == ["freeze", "thaw"]
+        assert not is_frozen(space, pod)
+    assert FINALIZER not in (session["metadata"].get("finalizers") or ())
+    bindings = space.cluster.list("rolebinding", space.name)
+    assert not [b for b in names(bindings) if "hook" in b], "the right to run commands stayed"
+
+    one = f"data-app-1-{suffix(session)}"
+    found = restored(space, template(space, "copy", one))
+    assert found["status"]["phase"] == "Succeeded", found["status"]
+    space.apply(space.pod("reader", claim="copy"))
+    space.wait_pod("reader")
+    assert space.exec("reader", "cat /data/hooks; ls /data/frozen").split() == [
+        "freeze", "/data/frozen",
+    ]  # fmt: skip
+
+
+def test_http_and_tcp(space: Space) -> None:
+    """A GET and a connection before, a POST with a form after; ports by name and by number."""
+    start(space, script=HTTPD, ports=[{"name": "hooks", "containerPort": 8080}])
+    pre = {
+        "containerName": "app",
+        "httpGet": {"scheme": "HTTP", "port": "hooks", "path": "/cgi-bin/freeze"},
+        "tcpSocket": {"port": 8080},
+    }
+    form = [{"key": "reason", "values": ["done"]}]
+    post = {"httpPost": {"scheme": "HTTP", "port": 8080, "path": "/cgi-bin/thaw", "form": form}}
+    ready(space, hooked(space, pre=pre, post=post))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Succeeded", session["status"]
+    assert done(space) == ["freeze GET", "thaw POST reason=done"]
+    assert not is_frozen(space)
+
+
+def test_pre_hook_fails(space: Space) -> None:
+    """Nothing is snapshotted, the words of the command are said, and the application goes on."""
+    start(space)
+    broken = shell(f"{FREEZE}; echo the disk is on fire >&2; exit 3")
+    ready(space, hooked(space, pre=broken))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Failed"
+    says(session, PRE, "False", ["HookFailed", "app-0", "3", "the disk is on fire"])
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert not snapshots(space)
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+    # the cause is mended, the next one works
+    ready(space, hooked(space))
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+
+
+def test_pre_hook_hangs(space: Space) -> None:
+    """A hook has its time, and no more."""
+    start(space)
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600"), timeout="4s"))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Failed"
+    says(session, PRE, "False", ["HookTimedOut", "4 s", "drey.dev/hook-timeout"])
+    assert not snapshots(space)
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+
+
+def test_post_hook_does_not_wait_for_readiness(space: Space, faults: Faults) -> None:
+    """An application goes on as soon as its snapshots are cut, also when none becomes ready."""
+    faults.set({"call": "CreateSnapshot", "not_ready": True})
+    start(space)
+    ready(space, hooked(space, timeOut="25s"))
+    space.apply(space.session("first"))
+    wait_frozen(space)
+    wait_thawed(space)
+    running = space.get("backupsession", "first") or {}
+    assert running["status"]["phase"] == "Running"
+    (snapshot,) = snapshots(space)
+    assert snapshot["status"]["readyToUse"] is False
+    session = space.wait_phase("backupsession", "first", "Failed")
+    says(session, "DeadlineExceeded", "True", ["25s"])
+    assert done(space) == ["freeze", "thaw"]
+    assert names(snapshots(space)) == [snapshot["metadata"]["name"]], "what was made stays"
+
+
+def test_post_hook_after_failure_only(space: Space) -> None:
+    """A policy that does not agree with the outcome is said, and the hook does not run."""
+    start(space)
+    post = {**shell(THAW), "executionPolicy": "OnFailure"}
+    ready(space, hooked(space, post=post))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Succeeded", session["status"]
+    says(session, POST, "True", ['executionPolicy is "OnFailure" but phase is "Succeeded"'])
+    assert done(space) == ["freeze"]
+
+
+def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:
+    """Nobody is left to thaw: that is a failure, which says that the data is safe all the same."""
+    faults.set({"call": "CreateSnapshot", "delay_s": 6})
+    start(space)
+    ready(space, hooked(space))
+    space.apply(space.session("first"))
+    wait_frozen(space)
+    space.cluster.kubectl("-n", space.name, "scale", "statefulset/app", "--replicas=0")
+    session = space.wait_phase("backupsession", "first", "Failed")
+    says(session, POST, "False", ["NoReadyPod", "may have succeeded"])
+    (snapshot,) = snapshots(space)
+    space.cluster.until(
+        "the snapshot is ready",
+        lambda: (snapshots(space)[0].get("status") or {}).get("readyToUse"),
+    )
+    assert names([snapshot]) == [f"data-app-0-{suffix(session)}"]
+
+
+def test_configuration_deleted_between_hooks(space: Space, faults: Faults) -> None:
+    """The configuration goes, and its session with it; the application is thawed before that."""
+    faults.set({"call": "CreateSnapshot", "delay_s": 6})
+    start(space)
+    ready(space, hooked(space))
+    owner = space.get("backupconfiguration", "backup") or {}
+    reference = {
+        "apiVersion": owner["apiVersion"],
+        "kind": "BackupConfiguration",
+        "name": "backup",
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+    session = space.session("first")
+    session["metadata"]["ownerReferences"] = [reference]
+    space.apply(session)
+    wait_frozen(space)
+    held = space.get("backupsession", "first") or {}
+    assert FINALIZER in held["metadata"]["finalizers"]
+    space.cluster.kubectl(
+        "-n", space.name, "delete", "backupconfiguration", "backup", "--wait=false"
+    )
+    wait_thawed(space)
+    space.cluster.until("the session is gone", lambda: not space.get("backupsession", "first"))
+    assert done(space) == ["freeze", "thaw"]
+    assert len(snapshots(space)) == 1, "a snapshot outlives its configuration"
+
+
+def test_claim_of_its_own(space: Space) -> None:
+    """Hooks of a claim run in the pods that mount it, and in no others."""
+    space.apply(*claims(space, "data", "other"))
+    bound(space, "data", "other")
+    space.apply(space.pod("user"), space.pod("bystander", claim="other"))
+    space.wait_pod("user")
+    space.wait_pod("bystander")
+    hooks = {"preBackup": shell(FREEZE), "postBackup": shell(THAW)}
+    ready(space, configuration(space, hooks=hooks))
+    assert taken(space, "first")["status"]["phase"] == "Succeeded"
+    assert done(space, "user") == ["freeze", "thaw"]
+    assert not done(space, "bystander")
+
+
+def test_hook_without_handler(space: Space) -> None:
+    """A postBackup with nothing but a policy is refused: Stash waits for it for ever."""
+    start(space)
+    space.apply(hooked(space, post={"executionPolicy": "Always"}))
+    found = space.wait_phase("backupconfiguration", "backup", "Invalid")
+    message = condition(found, "ValidationPassed")["message"]
+    assert "spec.hooks.postBackup" in message
+    ready(space, hooked(space))
+
+
+@pytest.mark.serial
+def test_operator_killed_between_hooks(space: Space, faults: Faults) -> None:
+    """The next operator finds the application frozen, and thaws it."""
+    faults.set({"call": "CreateSnapshot", "delay_s": 8})
+    start(space)
+    ready(space, hooked(space))
+    space.apply(space.session("first"))
+    wait_frozen(space)
+    kill_leader(space.cluster)
+    session = space.wait_phase("backupsession", "first", "Succeeded")
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
