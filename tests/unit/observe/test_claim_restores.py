@@ -46,7 +46,7 @@ WAITS = {
         condition("ClaimsWaiting", reason="ClaimsNotBound"),
     ],
 }
-OURS = {"metadata": {"labels": {CREATED_BY: "drey", SESSION_UID: "u"}}}
+OURS: dict[str, Any] = {"metadata": {"labels": {CREATED_BY: "drey", SESSION_UID: "u"}}}
 
 
 def sources(**changes: Any) -> list[tuple[Resource, Obj]]:
@@ -260,7 +260,10 @@ def test_events_are_asked_only_when_nothing_changes() -> None:
 def test_a_cached_snapshot_that_is_being_deleted_is_seen_at_once() -> None:
     """Without a request."""
     raw = claim_restore(status=WAITS, age_s=5)
-    gone = {**OURS, "metadata": {**OURS["metadata"], "deletionTimestamp": before(1)}}
+    gone: dict[str, Any] = {
+        **OURS,
+        "metadata": {**OURS["metadata"], "deletionTimestamp": before(1)},
+    }
     cluster = ended((PVC, claim(of=raw)), (PVC, claim("data-1", of=raw)), raw=raw)
     cluster.server.put_object(VOLUME_SNAPSHOT, snapshot("snap-0", **gone))
     cluster.deliver(VOLUME_SNAPSHOT)
