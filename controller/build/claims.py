@@ -108,8 +108,8 @@ def claim_input(
 def _claim(raw: Obj, path: str) -> Claim:
     spec = dict(raw["spec"])
     for field in ("dataSource", "dataSourceRef"):
-        if field in spec:
-            source = {key: value for key, value in spec[field].items() if key != "namespace"}
+        if given := spec.pop(field, None):  # an empty one names nothing: it is as good as none
+            source = {key: value for key, value in given.items() if key != "namespace"}
             spec[field] = {"apiGroup": VOLUME_SNAPSHOT.group, **source}
     spec["accessModes"] = spec.get("accessModes") or ["ReadWriteOnce"]
     labels = dig(raw, "metadata", "labels") or {}

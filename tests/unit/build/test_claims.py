@@ -147,3 +147,13 @@ def test_every_claim_has_a_name_of_its_own(replicas: int, templates: int) -> Non
     raw = [template(f"t{index}-${{POD_ORDINAL}}") for index in range(templates)]
     names = {claim.name for claim in claims_of(parsed(claim_spec(*raw, replicas=replicas)))}
     assert len(names) == replicas * templates
+
+
+def test_an_empty_source_is_none() -> None:
+    """Beside the other field it would make the API server refuse the claim."""
+    raw = template("data-${POD_ORDINAL}")
+    source = raw["spec"].pop("dataSource")
+    raw["spec"] |= {"dataSource": {}, "dataSourceRef": source}
+    body = told(claim_spec(raw)).objects[0].body
+    assert "dataSource" not in body["spec"]
+    assert body["spec"]["dataSourceRef"]["name"] == "snap-0"
