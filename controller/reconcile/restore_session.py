@@ -3,13 +3,11 @@
 from datetime import datetime
 from typing import Any, assert_never
 
-from controller.api.backup import host_of
 from controller.api.conditions import (
     FINAL_PHASES,
     Condition,
     Phase,
     Type,
-    deadline_exceeded,
     restore_executor_ensured,
     status_of,
     validation,
@@ -17,28 +15,23 @@ from controller.api.conditions import (
 from controller.api.model import Problem
 from controller.api.objects import (
     Key,
-    dig,
     is_deleting,
     name_of,
     namespace_of,
     status,
 )
-from controller.api.report import Reason, RunReport
 from controller.api.resources import JOB, RESTORE_SESSION
 from controller.api.restore import (
     RestoreSessionSpec,
     restore_session_problems,
-    rule_for,
 )
-from controller.api.text import format_duration, format_seconds, parse_go_duration_s
-from controller.build.job import JobOrder, job_rbac, restore_job
+from controller.api.text import parse_go_duration_s
+from controller.build.job import job_rbac, restore_job
 from controller.plan import CreateOnce, Note, Plan, Ref, Write
-from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
-from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
-from controller.reconcile.order import node_for, parts_of, use_problem
+from controller.reconcile.order import use_problem
 from controller.reconcile.references import (
     repository_condition,
     repository_spec_problems,
@@ -48,22 +41,20 @@ from controller.reconcile.references import (
     target_text,
     task_problems,
 )
-from controller.reconcile.repository_record import recorded_id
+from controller.reconcile.restore_end import (
+    bury,
+    fail_to_start,
+    order_for,
+    report_end,
+    time_out_of,
+)
 from controller.reconcile.restore_status import (
     CONTROLLER,
-    UPDATER,
-    final_status,
     held_notes,
     held_status,
     released,
     running_status,
     status_writes,
-)
-from controller.reconcile.session_status import (
-    Outcome,
-    error_text,
-    metrics_conditions,
-    outcome_of,
 )
 
 WAITED_FOR = (
@@ -106,10 +97,10 @@ def _begin(seen: RestoreObserved, now: datetime) -> Plan:
     if any(condition.status is not True for condition in conditions):
         return _hold(seen, conditions, Phase.INVALID if invalid else Phase.PENDING, now)
     if seen.refusal is not None:
-        return _fail_to_start(seen, conditions, seen.refusal.message, now)
+        return fail_to_start(seen, conditions, seen.refusal.message, now)
     target = target_text(spec.target.ref, namespace_of(seen.session))
     if problem := use_problem(seen.references.pvc or {}, seen.use.pods, target):
-        return _fail_to_start(seen, conditions, problem, now)
+        return fail_to_start(seen, conditions, problem, now)
     return _start(seen, spec, conditions, now)
 
 
@@ -143,27 +134,14 @@ def _hold(seen: RestoreObserved, conditions: list[Condition], phase: Phase, now:
     )
 
 
-def _fail_to_start(
-    seen: RestoreObserved, conditions: list[Condition], problem: str, now: datetime
-) -> Plan:
-    spec = seen.spec
-    target = (
-        target_text(spec.target.ref, namespace_of(seen.session))
-        if isinstance(spec, RestoreSessionSpec) and spec.target
-        else ""
-    )
-    failed = restore_executor_ensured(target, failure=problem)
-    return _end(seen, Outcome(Phase.FAILED, problem), [*conditions, failed], {}, now)
-
-
 def _start(
     seen: RestoreObserved, spec: RestoreSessionSpec, conditions: list[Condition], now: datetime
 ) -> Plan:
-    order = _order(seen, spec)
+    order = order_for(seen, spec)
     job = order if isinstance(order, str) else restore_job(order)
     if isinstance(order, str) or isinstance(job, str | tuple):
         problem = job if isinstance(job, str) else "; ".join(str(p) for p in job)
-        return _fail_to_start(seen, conditions, problem, now)
+        return fail_to_start(seen, conditions, problem, now)
     notes: tuple[Note, ...] = ()
     if seen.use.pods and spec.target:
         target = target_text(spec.target.ref, namespace_of(seen.session))
@@ -190,29 +168,6 @@ def _running_status(
     return running_status(seen.session, wanted, hosts=1, time_out=spec.time_out, now=now)
 
 
-def _order(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str:
-    parts = parts_of(seen.references)
-    if isinstance(parts, str):
-        return parts
-    host = host_of(spec.target.alias if spec.target else "")
-    rule = rule_for(spec, host)
-    if rule is None:
-        return f"no rule is for {host}: nothing would be restored"
-    return JobOrder(
-        session=seen.session,
-        invoker=seen.session,
-        spec=spec,
-        repository=parts.repository,
-        repository_spec=parts.repository_spec,
-        task=parts.task,
-        functions=parts.functions,
-        installation=seen.installation,
-        node_name=node_for(seen.references.pvc, seen.use.nodes),
-        repository_id=recorded_id(parts.repository),
-        rule=rule,
-    )
-
-
 def _follow(seen: RestoreObserved, now: datetime) -> Plan:
     conditions = status(seen.session).get("conditions") or ()
     since = awaited_since(conditions, Type.RESTORE_WAITING)
@@ -221,7 +176,7 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
         now=now,
         limits=seen.limits,
         awaited_since=since,
-        time_out_s=parse_go_duration_s(_time_out(seen)),
+        time_out_s=parse_go_duration_s(time_out_of(seen)),
     )
     match found:
         case Waiting() | Running():
@@ -230,102 +185,8 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
                 seen.session, RESTORE_SESSION, Type.RESTORE_WAITING, found, pod=pod, now=now
             )
         case Ended(report):
-            return _report(seen, report, now)
+            return report_end(seen, report, now)
         case Died():
-            return _bury(seen, found, now)
+            return bury(seen, found, now)
         case _:
             assert_never(found)
-
-
-def _report(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
-    conditions = metrics_conditions(report.metrics, repository=False)
-    if any(host.reason == Reason.DEADLINE_EXCEEDED for host in report.hosts):
-        conditions.append(_deadline_condition(seen))
-    stats = [
-        {
-            "hostname": host.hostname,
-            "phase": (Phase.SUCCEEDED if host.succeeded else Phase.FAILED).value,
-            "duration": format_duration(host.duration_s),
-            **({} if host.succeeded else {"error": error_text(host)}),
-        }
-        for host in report.hosts
-    ]
-    facts = {
-        "snapshots": [s.id for host in report.hosts for s in host.snapshots],
-        "restore_s": round(sum(host.duration_s for host in report.hosts), 3),
-    }
-    return _end(
-        seen,
-        outcome_of(report),
-        conditions,
-        {"totalHosts": len(stats) or 1, "stats": stats},
-        now,
-        report=report,
-        facts=facts,
-    )
-
-
-def _deadline_condition(seen: RestoreObserved) -> Condition:
-    seconds = parse_go_duration_s(_time_out(seen)) or 0.0
-    return deadline_exceeded(format_seconds(seconds), restore=True)
-
-
-def _time_out(seen: RestoreObserved) -> str:
-    return seen.spec.time_out if isinstance(seen.spec, RestoreSessionSpec) else ""
-
-
-def _bury(seen: RestoreObserved, died: Died, now: datetime) -> Plan:
-    message = f"{died.reason}: {died.message}"
-    disrupted = Condition(
-        Type.RESTORE_DISRUPTED,
-        True,
-        "FailedToCompleteDueToDisruption",
-        f"Failed to complete restore. Reason: {message}. The target may be restored in part.",
-    )
-    conditions = [disrupted, _deadline_condition(seen)] if died.deadline else [disrupted]
-    alias = (
-        seen.spec.target.alias
-        if isinstance(seen.spec, RestoreSessionSpec) and seen.spec.target
-        else ""
-    )
-    stats = [{"hostname": host_of(alias), "phase": Phase.FAILED.value, "error": message}]
-    result = Outcome(Phase.FAILED, message)
-    return _end(seen, result, conditions, {"stats": stats}, now, died=died)
-
-
-def _end(
-    seen: RestoreObserved,
-    result: Outcome,
-    conditions: list[Condition],
-    changes: dict[str, Any],
-    now: datetime,
-    *,
-    report: RunReport | None = None,
-    facts: dict[str, Any] | None = None,
-    died: Died | None = None,
-) -> Plan:
-    session = seen.session
-    new = final_status(session, result, conditions, changes, now)
-    story = {"step": "finished", **(facts or {}), "phase": result.phase.value}
-    if result.error:
-        story["error"] = result.error
-    hosts = dig(new, "stats", 0, "hostname") or host_of("")
-    ref = Ref.to(RESTORE_SESSION, session)
-    if result.phase is Phase.SUCCEEDED:
-        text = f'restore succeeded for host "{hosts}"'
-        note = Note(ref, "Normal", "Host Restore Succeeded", text, UPDATER)
-    else:
-        text = f'restore failed for host "{hosts}". Reason: {result.error}'
-        note = Note(ref, "Warning", "Host Restore Failed", text, UPDATER)
-    spec = seen.spec if isinstance(seen.spec, RestoreSessionSpec) else None
-    order = _order(seen, spec) if spec else "its spec is malformed"
-    return Plan(
-        writes=closing_writes(
-            removals(seen.executor, seen.access, died, order),
-            status_writes(session, new),
-            seen.refusal,
-        ),
-        notes=(note,),
-        pushes=pushes_for(result, report, session, spec),
-        facts=story,
-    )

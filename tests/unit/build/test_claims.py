@@ -79,7 +79,7 @@ def test_what_is_given_is_kept() -> None:
     raw = template(
         "data",
         accessModes=["ReadWriteMany"],
-        dataSource=None,
+        dataSource={},
         dataSourceRef=source,
         volumeMode="Block",
         resources={"limits": {"storage": "30Gi"}, "requests": {"storage": 21474836480}},
@@ -93,6 +93,7 @@ def test_what_is_given_is_kept() -> None:
         "limits": {"storage": "30Gi"},
         "requests": {"storage": "21474836480"},
     }
+    assert "dataSource" not in body
     # A namespace would need a ReferenceGrant and a feature gate, even one's own.
     assert body["dataSourceRef"] == {
         "apiGroup": "snapshot.storage.k8s.io",
