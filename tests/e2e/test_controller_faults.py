@@ -16,44 +16,14 @@ from tests.support.audit import Audit
 from tests.support.cluster import ROOT, Cluster, Space, condition
 from tests.support.evidence import answers, ended, job_of, kill, pods_of, snapshots, wait_restic
 from tests.support.node import Process, processes
+from tests.support.operators import SELECTOR, container, holder, leader, operators
 
 pytestmark = pytest.mark.serial
 
 SLOW = {"args": ["--limit-upload=600"]}
 """KiB per second: with BIG the upload takes ten seconds."""
 BIG = "head -c 6000000 /dev/urandom > /data/big; sync"
-SELECTOR = "app.kubernetes.io/component=operator,app.kubernetes.io/name=drey"
 HANDOVER_S = 3.0
-
-
-def operators(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the pods of the operator that are not on their way out."""
-    pods = cluster.list("pod", "drey", SELECTOR)
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-
-
-def container(pod: dict[str, Any]) -> dict[str, Any]:
-    """Return the status of the operator's container in a pod."""
-    statuses = pod["status"].get("containerStatuses") or ()
-    return next((dict(c) for c in statuses if c["name"] == "operator"), {})
-
-
-def holder(cluster: Cluster) -> str:
-    """Return who holds the Lease, empty when nobody does."""
-    lease = cluster.get("lease", "drey", "drey") or {}
-    return str((lease.get("spec") or {}).get("holderIdentity") or "")
-
-
-def leader(cluster: Cluster) -> dict[str, Any]:
-    """Return the pod that holds the Lease."""
-
-    def probe() -> dict[str, Any]:
-        name = holder(cluster).rpartition("_")[0]
-        found = [pod for pod in operators(cluster) if pod["metadata"]["name"] == name]
-        return found[0] if found and container(found[0]).get("ready") else {}
-
-    found: dict[str, Any] = cluster.until("a leader", probe, timeout_s=60.0)
-    return found
 
 
 @pytest.fixture

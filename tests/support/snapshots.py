@@ -81,7 +81,7 @@ def workload(
 def configuration(
     space: Space,
     kind: str = "PersistentVolumeClaim",
-    target: str = "data",
+    of: str = "data",
     name: str = "backup",
     *,
     annotations: Mapping[str, str] | None = None,
@@ -89,7 +89,7 @@ def configuration(
 ) -> dict[str, Any]:
     """Return a BackupConfiguration of the driver that never fires by itself."""
     version = "apps/v1" if kind.endswith("Set") or kind == "Deployment" else "v1"
-    ref = {"apiVersion": version, "kind": kind, "name": target}
+    ref = {"apiVersion": version, "kind": kind, "name": of}
     return space.object(
         "stash.appscode.com/v1beta1",
         "BackupConfiguration",

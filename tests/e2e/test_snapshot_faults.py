@@ -1,0 +1,428 @@
+"""What goes wrong while snapshots are taken: what is said, what exists, and how it recovers.
+
+Each test shows that its fault happened by what others say: the driver's log, the API server's
+audit log, the objects of the snapshot-controller.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.audit import OPERATOR, Audit
+from tests.support.cluster import Cluster, Space, condition
+from tests.support.doorkeeper import Doorkeeper
+from tests.support.evidence import answers, pods_of, says
+from tests.support.node import processes
+from tests.support.operators import kill_leader
+from tests.support.snapshots import (
+    FINAL,
+    Faults,
+    bound,
+    claims,
+    configuration,
+    hosts,
+    named,
+    names,
+    phases,
+    readiness,
+    ready,
+    snapshots,
+    taken,
+    workload,
+)
+
+THREE = ("a", "b", "c")
+SHORT = "12s"
+"""A `timeOut` that leaves the sidecar time for more than one try."""
+JOB = "stash-vs-first"
+
+
+@pytest.fixture
+def three(space: Space) -> Space:
+    """A namespace with a Deployment of three bound claims, without pods, and a configuration."""
+    space.apply(*claims(space, *THREE), workload(space, "Deployment", claims=THREE, replicas=0))
+    bound(space, *THREE)
+    ready(space, configuration(space, "Deployment", "app"))
+    return space
+
+
+def with_time_out(space: Space, **target: Any) -> None:
+    """Give the configuration a short `timeOut`."""
+    ready(space, configuration(space, "Deployment", "app", timeOut=SHORT, target=target))
+
+
+def user_of(space: Space) -> str:
+    """Return as whom the Job creates VolumeSnapshots."""
+    return f"system:serviceaccount:{space.name}:backupconfiguration-backup-0"
+
+
+def wait_words(space: Space, session: str, *words: str) -> None:
+    """Wait until a session that runs says what the driver says."""
+
+    def probe() -> bool:
+        found = space.get("backupsession", session) or {}
+        message = str(condition(found, "VolumeSnapshotsWaiting").get("message"))
+        running = (found.get("status") or {}).get("phase") == "Running"
+        return running and all(word in message for word in words)
+
+    space.cluster.until(f"the session says {words}", probe, timeout_s=20.0)
+
+
+def wait_created(space: Space, count: int = len(THREE)) -> list[dict[str, Any]]:
+    """Return the VolumeSnapshots once there are so many."""
+
+    def probe() -> list[dict[str, Any]]:
+        found = snapshots(space)
+        return found if len(found) == count else []
+
+    found: list[dict[str, Any]] = space.cluster.until(f"{count} snapshots", probe)
+    return found
+
+
+# --- classes
+
+
+def test_class_missing(three: Space) -> None:
+    """The words of the snapshot-controller are shown at once; once there is such a class it works.
+
+    The class is made while the session waits: nothing is created again.
+    """
+    name = f"{three.name}-class"
+    ready(three, configuration(three, "Deployment", "app", target={"snapshotClassName": name}))
+    three.apply(three.session("first"))
+    wait_words(three, "first", name, "not found")
+    before = wait_created(three)
+    snapshot_class = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshotClass",
+        "metadata": {"name": name},
+        "driver": three.cluster.info["storage"]["driver"],
+        "deletionPolicy": "Delete",
+    }
+    three.apply(snapshot_class)
+    try:
+        session = three.wait_phase("backupsession", "first", *FINAL)
+        assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+        assert condition(session, "VolumeSnapshotsWaiting")["status"] == "False"
+        assert [s["metadata"]["uid"] for s in snapshots(three)] == [
+            s["metadata"]["uid"] for s in before
+        ]
+    finally:
+        three.cluster.kubectl("delete", "volumesnapshotclass", name)
+
+
+def test_class_of_another_driver(three: Space) -> None:
+    """Nobody takes such snapshots: Failed at the deadline; with the right class the next works."""
+    other = three.cluster.info["storage"]["other_snapshot_class"]
+    with_time_out(three, snapshotClassName=other)
+    session = taken(three, "first")
+    assert session["status"]["phase"] == "Failed"
+    for claim in THREE:
+        error = hosts(session)[claim]["error"]
+        assert error.startswith("SnapshotNotReady"), error
+        assert named(session, claim)[0] in error
+    assert condition(session, "DeadlineExceeded").get("status") == "True"
+    for found in snapshots(three, session):
+        assert found["spec"]["volumeSnapshotClassName"] == other
+        assert not (found.get("status") or {}).get("readyToUse")
+    ready(three, configuration(three, "Deployment", "app"))
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+@pytest.mark.serial
+def test_two_default_classes(three: Space) -> None:
+    """Which one is meant is not known: the words say so; once one of them is gone it works."""
+    name = f"{three.name}-default"
+    default = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
+    second = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshotClass",
+        "metadata": {"name": name, "annotations": default},
+        "driver": three.cluster.info["storage"]["driver"],
+        "deletionPolicy": "Delete",
+    }
+    with_time_out(three)
+    three.apply(second)
+    try:
+        session = taken(three, "first")
+    finally:
+        three.cluster.kubectl("delete", "volumesnapshotclass", name)
+    assert session["status"]["phase"] == "Failed"
+    for claim in THREE:
+        assert "default snapshot class" in hosts(session)[claim]["error"], hosts(session)
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+# --- the driver
+
+
+def test_driver_refuses_one_of_three(three: Space, faults: Faults) -> None:
+    """The others are kept; the one fails at the deadline with the driver's message, shown before.
+
+    Once the driver is good again the next session succeeds.
+    """
+    broken = {"call": "CreateSnapshot", "match": {"source_volume": "b"}}
+    faults.set({**broken, "code": "INTERNAL", "message": "disk on fire"})
+    with_time_out(three)
+    three.apply(three.session("first"))
+    wait_words(three, "first", "b: ", "disk on fire")
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == {"a": "Succeeded", "b": "Failed", "c": "Succeeded"}
+    error = hosts(session)["b"]["error"]
+    assert error.startswith("SnapshotNotReady"), error
+    assert "disk on fire" in error
+    good = named(session, "a", "c")
+    says(session, "BackupIncomplete", "True", (*good, "None was deleted"))
+    assert names(snapshots(three, session)) == named(session, *THREE)
+    assert [name for name, is_ready in readiness(three).items() if is_ready] == good
+    (failed,) = [s for s in snapshots(three) if s["metadata"]["name"] in named(session, "b")]
+    assert faults.answers(failed).count("INTERNAL: disk on fire") >= 2
+    faults.clear()
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+def test_driver_refuses_twice(three: Space, faults: Faults) -> None:
+    """Errors that pass end in success: what the driver said was shown, and decided nothing."""
+    broken = {"call": "CreateSnapshot", "match": {"source_volume": "b"}, "times": 2}
+    faults.set({**broken, "code": "INTERNAL", "message": "disk on fire"})
+    three.apply(three.session("first"))
+    wait_words(three, "first", "b: ", "disk on fire")
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    assert condition(session, "VolumeSnapshotsWaiting")["status"] == "False"
+    (late,) = [s for s in snapshots(three) if s["metadata"]["name"] in named(session, "b")]
+    assert faults.answers(late).count("INTERNAL: disk on fire") == 2
+
+
+def test_driver_is_never_ready(three: Space, faults: Faults) -> None:
+    """Cut, but never ready to use: Failed at the deadline, and the snapshots stay."""
+    faults.set({"call": "CreateSnapshot", "not_ready": True})
+    with_time_out(three)
+    session = taken(three, "first")
+    assert phases(session) == dict.fromkeys(THREE, "Failed")
+    assert all("SnapshotNotReady" in stat["error"] for stat in hosts(session).values())
+    says(session, "DeadlineExceeded", "True", (SHORT,))
+    assert readiness(three) == dict.fromkeys(named(session, *THREE), False)
+    cut = [s["status"].get("creationTime") for s in snapshots(three)]
+    assert all(cut), "the driver did take them"
+    faults.clear()
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+# --- claims
+
+
+def test_claim_deleted_while_it_is_snapshotted(three: Space, faults: Faults) -> None:
+    """Kubernetes keeps the claim until its snapshot is taken: nothing is lost."""
+    slow = {"call": "CreateSnapshot", "match": {"source_volume": "b"}, "delay_s": 4.0}
+    faults.set({**slow, "times": 1})
+    three.apply(three.session("first"))
+    wait_created(three)
+    three.cluster.kubectl("delete", "pvc", "b", "-n", three.name, "--wait=false")
+    claim = three.get("pvc", "b")
+    assert claim is not None
+    assert claim["metadata"].get("deletionTimestamp"), "it is on its way out, and still there"
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    three.cluster.until("the end of the claim", lambda: three.get("pvc", "b") is None)
+    assert readiness(three) == dict.fromkeys(named(session, *THREE), True)
+
+
+def test_claim_deleted_before(three: Space) -> None:
+    """A claim that is gone fails for itself, by name; the others are snapshotted."""
+    three.cluster.kubectl("delete", "pvc", "b", "-n", three.name)
+    session = taken(three, "first")
+    assert phases(session) == {"a": "Succeeded", "b": "Failed", "c": "Succeeded"}
+    error = hosts(session)["b"]["error"]
+    assert error.startswith("ClaimMissing"), error
+    assert f"{three.name}/b" in error
+    assert names(snapshots(three)) == named(session, "a", "c")
+    three.apply(*claims(three, "b"))
+    bound(three, "b")
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+def test_two_configurations_of_one_claim_in_one_second(space: Space) -> None:
+    """Both want the same name: one gets a suffix, both have a snapshot of their own."""
+    space.apply(*claims(space, "data"))
+    bound(space, "data")
+    ready(space, configuration(space, name="one"), configuration(space, name="two"))
+    pairs = [(f"one-{i}", f"two-{i}") for i in range(5)]
+    for one, two in pairs:
+        space.apply(
+            space.session(one, configuration="one"), space.session(two, configuration="two")
+        )
+        sessions = [space.wait_phase("backupsession", name, *FINAL) for name in (one, two)]
+        if len({named(session, "data")[0] for session in sessions}) == 1:
+            break
+    assert [s["status"]["phase"] for s in sessions] == ["Succeeded", "Succeeded"]
+    (name,) = named(sessions[0], "data")
+    assert named(sessions[1], "data") == [name], "not once in five times the same second"
+    plain, other = sorted(found for s in sessions for found in names(snapshots(space, s)))
+    assert plain == name
+    assert other.startswith(f"{name}-")
+    assert len(other) == len(name) + len("-1a2b")
+
+
+# --- the Job
+
+
+def runner_of(space: Space) -> Callable[[], tuple[dict[str, Any], int] | None]:
+    """Return a probe for the pod and the process of the session's Job."""
+
+    def probe() -> tuple[dict[str, Any], int] | None:
+        for pod in pods_of(space, JOB):
+            for process in processes(pod["metadata"]["uid"]):
+                if "runner" in process.argv and "snapshot" in process.argv:
+                    return pod, process.pid
+        return None
+
+    return probe
+
+
+@pytest.mark.parametrize("held", [THREE, ("b",)], ids=["before", "between"])
+def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
+    """Killed before anything, or after two of three: the next pod makes exactly what is missing."""
+    audit = Audit(three.cluster.info["audit_log"])
+    passing = sorted(set(THREE) - set(held))
+    with Doorkeeper(three, held) as door:
+        three.apply(three.session("first"))
+        three.cluster.until("the creation waits", lambda: len(door.waiting) >= len(held))
+        before = wait_created(three, len(passing)) if passing else []
+        pod, pid = three.cluster.until("the runner", runner_of(three))
+        os.kill(pid, signal.SIGKILL)
+        three.cluster.until("the death", lambda: _exit_code(three, pod) == 128 + signal.SIGKILL)
+        door.open()
+        session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    found = snapshots(three)
+    assert names(found) == named(session, *THREE), "no duplicate, no loss"
+    assert {s["metadata"]["uid"] for s in before} <= {s["metadata"]["uid"] for s in found}
+    assert len(pods_of(three, JOB)) == 2
+    codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert codes.count(201) == len(THREE)
+    assert codes.count(409) == len(passing), "what was there already is taken for its own"
+
+
+def test_job_deleted_after_creation(three: Space, faults: Faults) -> None:
+    """Once the snapshots are made the Job is not needed: it may go while they become ready."""
+    faults.set({"call": "CreateSnapshot", "not_ready": True, "delay_s": 5})
+    audit = Audit(three.cluster.info["audit_log"])
+    three.apply(three.session("first"))
+    wait_created(three)
+    three.cluster.kubectl("delete", "job", JOB, "-n", three.name)
+    found = three.get("backupsession", "first") or {}
+    assert found["status"]["phase"] == "Running", found["status"]
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    assert names(snapshots(three)) == named(session, *THREE)
+    assert answers(audit, "create", "jobs", three, name=JOB) == [201], "not made again"
+
+
+def test_job_deleted_before_creation(three: Space) -> None:
+    """A Job that is deleted before it did anything fails the session within seconds."""
+    with Doorkeeper(three) as door:
+        three.apply(three.session("first"))
+        three.cluster.until("the creation waits", lambda: len(door.waiting) == len(THREE))
+        three.wait_phase("backupsession", "first", "Running")
+        three.cluster.kubectl(
+            "delete", "job", JOB, "-n", three.name, "--cascade=foreground", "--grace-period=1",
+            "--wait=false",
+        )  # fmt: skip
+        session = three.wait_phase("backupsession", "first", *FINAL, timeout_s=40.0)
+    assert phases(session) == dict.fromkeys(THREE, "Failed"), session["status"]
+    assert all("NotCreated" in stat["error"] for stat in hosts(session).values()), hosts(session)
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+def _exit_code(space: Space, pod: dict[str, Any]) -> int | None:
+    found = space.get("pod", pod["metadata"]["name"]) or {}
+    for status in (found.get("status") or {}).get("containerStatuses") or ():
+        if ended := status["state"].get("terminated"):
+            return int(ended["exitCode"])
+    return None
+
+
+# --- refusals of the API server
+
+
+def test_quota_refuses_snapshots(three: Space) -> None:
+    """What quota allows is made and kept; the others fail with its words. Without it all work."""
+    audit = Audit(three.cluster.info["audit_log"])
+    counted = "count/volumesnapshots.snapshot.storage.k8s.io"
+    three.apply(three.object("v1", "ResourceQuota", "few", spec={"hard": {counted: "1"}}))
+
+    def enforced() -> bool:
+        found = three.cluster.get("resourcequota", "few", three.name) or {}
+        return counted in ((found.get("status") or {}).get("used") or {})
+
+    three.cluster.until("the quota", enforced, timeout_s=30.0)
+    session = taken(three, "first")
+    assert sorted(phases(session).values()) == ["Failed", "Failed", "Succeeded"]
+    for stat in hosts(session).values():
+        if stat["phase"] == "Failed":
+            assert stat["error"].startswith("CreationRefused"), stat
+            assert "exceeded quota: few" in stat["error"]
+    (kept,) = snapshots(three)
+    assert kept["metadata"]["name"] in condition(session, "BackupIncomplete")["message"]
+    codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert sorted(set(codes)) == [201, 403]
+    three.cluster.kubectl("delete", "resourcequota", "few", "-n", three.name)
+    again = taken(three, "second")
+    assert phases(again) == dict.fromkeys(THREE, "Succeeded"), again["status"]
+
+
+@pytest.fixture
+def without_rights(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """Take the rights of all snapshot Jobs; give them back when called, or at the end."""
+    role = json.loads(cluster.kubectl("get", "clusterrole", "drey-snapshot", "-o", "json"))
+    cluster.kubectl("delete", "clusterrole", "drey-snapshot")
+
+    def give_back() -> None:
+        metadata = {key: role["metadata"][key] for key in ("name", "labels")}
+        cluster.apply({**role, "metadata": metadata})
+
+    yield give_back
+    give_back()
+
+
+@pytest.mark.serial
+def test_rights_missing(three: Space, without_rights: Callable[[], None]) -> None:
+    """A Job that may create nothing says what is forbidden; with its rights back it works."""
+    audit = Audit(three.cluster.info["audit_log"])
+    session = taken(three, "first")
+    assert phases(session) == dict.fromkeys(THREE, "Failed")
+    for stat in hosts(session).values():
+        assert stat["error"].startswith("CreationRefused"), stat
+        assert "volumesnapshots" in stat["error"]
+        assert "forbidden" in stat["error"]
+    codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert set(codes) == {403}
+    assert snapshots(three) == []
+    without_rights()
+    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+
+
+# --- the controller
+
+
+@pytest.mark.serial
+def test_operator_killed_while_the_driver_works(
+    cluster: Cluster, three: Space, faults: Faults
+) -> None:
+    """A killed operator finds its session again: no Job and no snapshot is made twice."""
+    faults.set({"call": "CreateSnapshot", "not_ready": True, "delay_s": 8})
+    audit = Audit(cluster.info["audit_log"])
+    three.apply(three.session("first"))
+    wait_created(three)
+    kill_leader(cluster)
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    assert names(snapshots(three)) == named(session, *THREE)
+    codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert codes == [201] * len(THREE)
+    assert answers(audit, "create", "jobs", three, user=OPERATOR).count(201) == 1
