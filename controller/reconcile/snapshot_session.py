@@ -62,7 +62,7 @@ from controller.reconcile.snapshot_status import (
     target_conditions,
     waiting_condition,
 )
-from controller.reconcile.snapshot_wait import Hosts, hosts_of
+from controller.reconcile.snapshot_wait import Host, Hosts, hosts_of
 
 NO_HOOK = "the preBackup hook failed, so that no VolumeSnapshot was made"
 
@@ -158,8 +158,9 @@ def _give_up(
 ) -> Plan:
     """Record that no VolumeSnapshot is made. Something ran, though: its hook comes next."""
     hosts = [
-        host if host.is_decided else host.failed(Reason.NOT_CREATED.value, problem)
-        for host in hosts_of(seen, now).hosts
+        Host(str(entry.get("hostname"))).failed(Reason.NOT_CREATED.value, problem)
+        for entry in dig(seen.session, "status", "targets", 0, "stats") or ()
+        if not entry.get("phase")
     ]
     new = changed_status(seen.session, now, target=target, hosts=hosts, conditions=conditions)
     story = facts or {"step": "given_up", "error": problem}

@@ -20,6 +20,8 @@ from controller.api.objects import (
     annotations_of,
     controller_uid,
     dig,
+    finalizers_of,
+    is_deleting,
     key_of,
     labels_of,
     meta,
@@ -48,7 +50,7 @@ from controller.api.text import format_time
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE, JOB_NAME
 from controller.engine.executor import Executor
 from controller.engine.store import Change, Store
-from controller.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
+from controller.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from controller.observe.caches import (
     BY_INVOKER,
     BY_OWNER,
@@ -179,7 +181,16 @@ class ToyServer:
         self.now += timedelta(seconds=seconds)
 
     def remove(self, resource: Resource, key: Key) -> None:
-        """Delete an object and, as the garbage collector does, what it owns."""
+        """Delete an object and, as the garbage collector does, what it owns.
+
+        One with finalizers is marked, and goes when the last of them does.
+        """
+        found = self.objects.get((resource, key))
+        if found is not None and finalizers_of(found):
+            if not is_deleting(found):
+                marked = {**meta(found), "deletionTimestamp": format_time(self.now)}
+                self.put_object(resource, {**found, "metadata": marked})
+            return
         gone = self.objects.pop((resource, key), None)
         if gone is None:
             return
@@ -240,21 +251,21 @@ class ToyServer:
 
     def create(self, resource: Resource, namespace: str, body: Obj, **_: Any) -> Obj:
         """Create an object."""
-        with_fuse = self._burn()
+        with_fuse = self.burn()
         key = Key(namespace, name_of(body))
         if (resource, key) in self.objects:
             raise AlreadyExists(f"{resource} {key} already exists", code=409)
         if resource == JOB and self.quota_full:
             raise Forbidden("exceeded quota: count/jobs.batch", code=403)
         if resource == JOB:
-            self._check_job(body)
+            self.check_job(body)
         made = self.put_object(resource, body)
         with_fuse()
         return made
 
     def apply(self, resource: Resource, body: Obj, **_: Any) -> Obj:
         """Apply: here a merge of metadata, less what we applied before, and all of the rest."""
-        with_fuse = self._burn()
+        with_fuse = self.burn()
         key = key_of(body)
         old = self.objects.get((resource, key))
         if old is None and meta(body).get("uid"):
@@ -272,15 +283,37 @@ class ToyServer:
 
     def put_status(self, resource: Resource, body: Obj, **_: Any) -> Obj:
         """Replace the status where uid and resourceVersion are current."""
-        with_fuse = self._burn()
+        with_fuse = self.burn()
         old = self.objects.get((resource, key_of(body)))
         if old is None:
             raise NotFound("gone", code=404)
         if any(meta(old)[name] != meta(body)[name] for name in ("uid", "resourceVersion")):
             raise Conflict("the object has been modified", code=409)
         if resource in (BACKUP_SESSION, RESTORE_SESSION):
-            self._check_phase(old, status(body))
+            self.check_phase(old, status(body))
         made = self.put_object(resource, {**old, "status": body["status"]})
+        with_fuse()
+        return made
+
+    def json_patch(
+        self, resource: Resource, namespace: str, name: str, ops: Sequence[Obj], **_: Any
+    ) -> Obj:
+        """Add or remove a finalizer, where the first two operations, tests, hold."""
+        with_fuse = self.burn()
+        old = self.get(resource, namespace, name)
+        if [op["value"] for op in ops[:2]] != [uid_of(old), meta(old)["resourceVersion"]]:
+            raise Invalid("the test operation failed", code=422)
+        finalizers = list(finalizers_of(old))
+        last = ops[-1]
+        if last["op"] == "remove":
+            del finalizers[int(last["path"].rpartition("/")[2])]
+        else:
+            finalizers += [last["value"]] if isinstance(last["value"], str) else last["value"]
+        made = self.put_object(
+            resource, {**old, "metadata": {**meta(old), "finalizers": finalizers}}
+        )
+        if is_deleting(made) and not finalizers:
+            self.remove(resource, key_of(made))
         with_fuse()
         return made
 
@@ -288,14 +321,14 @@ class ToyServer:
         self, resource: Resource, namespace: str, name: str, *, uid: str = "", **_: Any
     ) -> None:
         """Delete an object where the uid is the current one."""
-        with_fuse = self._burn()
+        with_fuse = self.burn()
         old = self.get(resource, namespace, name)
         if uid and uid_of(old) != uid:
             raise Conflict("uid mismatch", code=409)
         self.remove(resource, Key(namespace, name))
         with_fuse()
 
-    def _burn(self) -> Callable[[], None]:
+    def burn(self) -> Callable[[], None]:
         """Crash now, or return what crashes once the write is done."""
         self.writes += 1
         fuse = self.fuse
@@ -313,7 +346,8 @@ class ToyServer:
 
         return crash
 
-    def _check_job(self, body: Obj) -> None:
+    def check_job(self, body: Obj) -> None:
+        """Write down what must not happen with a Job that the controller creates."""
         owner = str(controller_uid(body))
         if "unlock" in name_of(body):
             hostname = dig(body, "spec", "template", "spec", "hostname")
@@ -345,7 +379,8 @@ class ToyServer:
             if controller_uid(pod) == uid_of(job)
         )
 
-    def _check_phase(self, old: Obj, new: Obj) -> None:
+    def check_phase(self, old: Obj, new: Obj) -> None:
+        """Write down what must not happen with a phase."""
         was = status(old).get("phase")
         if was in FINAL_PHASES and new.get("phase") != was:
             self.violations.append(f"{name_of(old)} left {was} for {new.get('phase')}")
@@ -381,8 +416,13 @@ class _Process:
 class ToyCluster:
     """The server, the controller's process, the Job controller and the kubelet."""
 
-    def __init__(self, *objects: tuple[Resource, Obj], limits: Limits | None = None) -> None:
-        self.server = ToyServer()
+    def __init__(
+        self,
+        *objects: tuple[Resource, Obj],
+        limits: Limits | None = None,
+        server: ToyServer | None = None,
+    ) -> None:
+        self.server = server or ToyServer()
         self.limits = limits or Limits()
         self.snapshots_served = True
         self.reported: dict[str, bool] = {}
@@ -563,6 +603,10 @@ class ToyCluster:
             return self._finish(job, "Failed")
         if len(ended) < len(pods):
             return False
+        return self.add_pod(job, pods)
+
+    def add_pod(self, job: Obj, pods: Sequence[Obj]) -> bool:
+        """Create the next pod of a Job."""
         number = len(pods)
         while (POD, Key("demo", f"{name_of(job)}-{number}")) in self.server.objects:
             number += 1
@@ -586,6 +630,7 @@ class ToyCluster:
         return True
 
     def _finish(self, job: dict[str, Any], kind: str) -> bool:
+        """Let a Job end."""
         entry = {"type": kind, "status": "True", "reason": "BackoffLimitExceeded", "message": "x"}
         self.server.put_object(JOB, {**job, "status": {"conditions": [entry]}})
         return True
@@ -677,6 +722,7 @@ class ToyCluster:
         return False
 
     def _stir(self, end: Callable[[dict[str, Any]], None]) -> bool:
+        """Let happen what can without time; tell whether anything did."""
         for resource in CACHED:
             self.deliver(resource)
         if routes := self.due():
