@@ -140,12 +140,23 @@ def test_dead_backup_is_pushed_as_failed(space: Space, fault: Callable[[Space], 
 def test_backup_that_never_started_is_pushed_as_failed(space: Space) -> None:
     """Without a pod the controller is the only one who can say so."""
     space.ready()
-    space.cluster.kubectl("delete", "secret", "storage", "-n", space.name)
+    # in the target itself: a configuration that is Ready, and a backup that no Job is made for
+    here = {"persistentVolumeClaim": {"claimName": "data"}, "mountPath": "/repository"}
+    space.apply(space.repository("inside", local=here))
+    space.apply(space.configuration(repository="inside"))
+    space.cluster.until("the new Repository is looked at", lambda: _is_observed(space))
     space.apply(space.session("first"))
     space.wait_phase("backupsession", "first", "Failed")
+    assert not space.get("job", job_of("first"))
     space.cluster.until(
         "the push", lambda: value(group(space), "stash_backup_session_success") == 0, timeout_s=10.0
     )
+
+
+def _is_observed(space: Space) -> bool:
+    found = space.get("backupconfiguration", "backup") or {}
+    seen = found["status"].get("observedGeneration") == found["metadata"]["generation"]
+    return bool(seen and found["status"]["phase"] == "Ready")
 
 
 def test_group_goes_with_its_configuration(space: Space) -> None:
