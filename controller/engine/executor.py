@@ -12,7 +12,6 @@ from typing import assert_never
 from controller.api.objects import (
     Key,
     Obj,
-    Uid,
     controller_uid,
     finalizers_of,
     is_deleting,
@@ -132,7 +131,7 @@ class Executor:
         if owner:
             live = find(self._client, write.resource, namespace_of(body), name_of(body))
             if live is not None:
-                _check_owner(write.resource, live, owner)
+                _check_owner(write.resource, live, body)
                 body = {**body, "metadata": {**meta(body), "uid": uid_of(live)}}
         self._count(done, "apply", write.resource)
         self._written(done, write.resource, self._client.apply(write.resource, body))
@@ -146,7 +145,7 @@ class Executor:
             live = find(self._client, resource, namespace_of(body), name_of(body))
             if live is None:
                 raise Conflict("it existed a moment ago and is gone") from None
-            _check_owner(resource, live, controller_uid(body))
+            _check_owner(resource, live, body)
             if CREATED_BY not in labels_of(live):
                 raise _Refused(
                     FOREIGN_NAMESAKE, f"{_place(resource, live)} exists without {CREATED_BY}"
@@ -217,13 +216,35 @@ def _identified(write: CreateOnce) -> Obj:
     return identity | dict(write.body)
 
 
-def _check_owner(resource: Resource, live: Obj, owner: Uid) -> None:
-    if controller_uid(live) != owner:
+def _check_owner(resource: Resource, live: Obj, body: Obj) -> None:
+    if controller_uid(live) != controller_uid(body):
+        if _is_of_former_life(live, body):
+            raise Conflict(f"{_place(resource, live)} is of a namesake of its owner that is gone")
         raise _Refused(
             FOREIGN_NAMESAKE,
             f"{_place(resource, live)} exists and belongs to somebody else:"
             " delete or rename it, it is not touched",
         )
+
+
+def _is_of_former_life(live: Obj, body: Obj) -> bool:
+    """Tell whether an object's owner was deleted, and made again under its name.
+
+    A name is one object's at a time: of two uids one is gone, and the garbage collector is about to
+    remove what it owned; or ours is, and the next look says so.
+    """
+    before, now = (
+        next(
+            (
+                (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
+                for owner in meta(obj).get("ownerReferences") or ()
+                if owner.get("controller")
+            ),
+            None,
+        )
+        for obj in (live, body)
+    )
+    return before is not None and None not in before and before == now
 
 
 def _place(resource: Resource, obj: Obj) -> str:

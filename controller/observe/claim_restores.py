@@ -74,7 +74,10 @@ class ClaimRestoreObserver:
         seen = replace(seen, executor=sight.made(session, job_name(name_of(session))))
         if seen.executor.job is not None:
             return seen
-        return replace(seen, storage=self._sources(seen, sight.now()))
+        storage = self._sources(seen, sight.now())
+        # One that was read is served, whatever the informer of the kind says.
+        served = seen.snapshots_served or any(storage.snapshots.values())
+        return replace(seen, storage=storage, snapshots_served=served)
 
     def _access(self, session: Obj) -> tuple[Ref, ...]:
         """Return the binding that lets the session's Job create claims: it ends with the session.
@@ -94,7 +97,10 @@ class ClaimRestoreObserver:
         claims = claims_of(seen.spec)
         namespace = namespace_of(seen.session)
         names = tuple(dict.fromkeys(claim.snapshot for claim in claims))
-        storage = Storage(snapshots=self._snapshots(namespace, names))
+        # While the kind is not served there is nothing to read, again and again.
+        served = seen.snapshots_served
+        found = self._snapshots(namespace, names) if served else dict.fromkeys(names)
+        storage = Storage(snapshots=found)
         if awaited(claims, storage, namespace):
             since = progress(seen.session, storage.snapshots.values())
             until, _ = deadline(seen.session, seen.spec, seen.limits, since)
@@ -105,10 +111,10 @@ class ClaimRestoreObserver:
             storage = Storage(snapshots=live)
             if awaited(claims, storage, namespace):
                 return storage
-        found = read_claims(self._sight.client, namespace, [claim.name for claim in claims])
+        made = read_claims(self._sight.client, namespace, [claim.name for claim in claims])
         return replace(
             storage,
-            claims={claim.name: found.get(claim.name) for claim in claims},
+            claims={claim.name: made.get(claim.name) for claim in claims},
             classes=self._classes(claim.storage_class for claim in claims),
             contents=self._contents(storage.snapshots.values()),
         )
@@ -116,10 +122,11 @@ class ClaimRestoreObserver:
     def _snapshots(
         self, namespace: str, names: Sequence[str], *, live: bool = False
     ) -> Mapping[str, Obj | None]:
-        """Return VolumeSnapshots by name; those that the cache has not are not ours, or gone."""
+        """Return VolumeSnapshots by name; those that the cache has not are not ours, or gone.
+
+        Or it has none at all: that the kind is not served is no verdict on a snapshot (D10).
+        """
         caches = self._sight.caches
-        if not caches.snapshots_served():
-            return dict.fromkeys(names)
         found = {} if live else {name: caches.snapshots.get(Key(namespace, name)) for name in names}
         missing = [name for name in names if found.get(name) is None]
         read = {

@@ -140,9 +140,11 @@ def _size_problem(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
     name = f"VolumeSnapshot {namespace_of(seen.session)}/{claim.snapshot}"
     path = f"{claim.path}.spec.resources.requests.storage"
     least = str(dig(seen.storage.snapshots.get(claim.snapshot), "status", "restoreSize") or "")
+    needed = parse_quantity(least)
     if not claim.size:
-        return None if least else f"{name} has no restoreSize: give a size in {path}"
-    wanted, needed = parse_quantity(claim.size), parse_quantity(least)
+        # Of a driver that does not tell it is 0.
+        return None if needed else f"{name} has no restoreSize: give a size in {path}"
+    wanted = parse_quantity(claim.size)
     if wanted is None or needed is None or wanted >= needed:
         return None
     return f"{path} is {claim.size}, less than restoreSize {least} of {name}: give {least} or more"

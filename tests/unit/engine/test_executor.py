@@ -108,6 +108,31 @@ def test_create_once_of_something_that_vanishes_is_stale() -> None:
     assert isinstance(run(kube, CreateOnce(JOB, child("a"))).error, Conflict)
 
 
+def owned(name: str, uid: str, owner_name: str = "session") -> Obj:
+    """Return a child with a whole reference to its owner."""
+    reference = {
+        "apiVersion": "stash.appscode.com/v1beta1",
+        "kind": "RestoreSession",
+        "name": owner_name,
+        "uid": uid,
+        "controller": True,
+    }
+    metadata = {"namespace": "ns", "name": name, "labels": OURS, "ownerReferences": [reference]}
+    return {"metadata": metadata}
+
+
+@pytest.mark.parametrize(
+    "write", [CreateOnce(JOB, owned("a", "new")), Apply(JOB, owned("a", "new"))]
+)
+def test_what_an_owner_of_this_name_left_behind_is_waited_for(write: Write) -> None:
+    """Deleted and made again at once: the garbage collector is not through yet."""
+    kube = FakeKube()
+    kube.put_object(JOB, owned("a", "old"))
+    assert isinstance(run(kube, write).error, Conflict)
+    kube.put_object(JOB, owned("a", "old", owner_name="another"))
+    assert run(kube, write).refusal is not None
+
+
 @pytest.mark.parametrize("owner", ["other", ""])
 def test_apply_refuses_a_foreign_namesake(owner: str) -> None:
     """A forced apply would take it over: it is looked at first (D20)."""

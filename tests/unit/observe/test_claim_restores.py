@@ -144,6 +144,16 @@ def test_snapshots_are_read_live_before_the_verdict() -> None:
     assert seen.storage.classes.keys() == {"fast"}
 
 
+def test_an_informer_without_its_first_list_is_no_verdict() -> None:
+    """After a start the VolumeSnapshots may be listed last; what was read is served (D10)."""
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=61)
+    cluster = ToyCluster((RESTORE_SESSION, late), *sources())
+    cluster.snapshots_served = False
+    seen, _ = look(cluster)
+    assert seen.snapshots_served
+    assert seen.storage.classes.keys() == {"fast"}
+
+
 def test_without_the_kind_nothing_is_asked() -> None:
     """The informer of its definition says so."""
     cluster = ToyCluster((RESTORE_SESSION, claim_restore()))

@@ -241,6 +241,15 @@ PATH = "spec.target.volumeClaimTemplates[0]"
             f"InputInvalid: VolumeSnapshot demo/snap-0 has no restoreSize: give a size in {PATH}.",
         ),
         (
+            {
+                "snapshots": {
+                    n: snapshot(n, status={"restoreSize": "0"}) for n in ("snap-0", "snap-1")
+                }
+            },
+            {},
+            f"InputInvalid: VolumeSnapshot demo/snap-0 has no restoreSize: give a size in {PATH}.",
+        ),
+        (
             {"classes": {"fast": storage_class(provisioner="other.example")}},
             {},
             (
