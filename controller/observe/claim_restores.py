@@ -31,12 +31,13 @@ from controller.observe.live_storage import (
     read_snapshot_content,
     read_snapshots,
     read_storage_class,
+    read_volume,
 )
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
 from controller.reconcile.claim_checks import awaited, deadline, is_own, progress
 from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
-from controller.reconcile.claim_outcome import told_before
+from controller.reconcile.claim_outcome import told_before, unclear_volume
 from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
 from controller.reconcile.claim_wait import SAID, asks_events, job_ended, job_verdict, since_of
 from controller.reconcile.execution import Died, Ended
@@ -189,6 +190,11 @@ class ClaimRestoreObserver:
             claims=found,
             snapshots=snapshots,
             classes=self._classes(_classes_of(found, unbound)) if first else {},
+            volumes={
+                name: read_volume(client, name)
+                for claim in claims
+                if (name := unclear_volume(found.get(claim.name), session))
+            },
             words={claim.name: read_claim_words(client, namespace, claim.name) for claim in asked},
         )
 

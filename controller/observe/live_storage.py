@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from controller.api.objects import Key, Obj, annotations_of, dig, meta, name_of
 from controller.api.resources import (
     CORE_EVENT,
+    PERSISTENT_VOLUME,
     PVC,
     STORAGE_CLASS,
     VOLUME_SNAPSHOT,
@@ -96,6 +97,11 @@ def read_default_storage_class(client: KubeClient) -> Obj | None:
 def read_snapshot_content(client: KubeClient, name: str) -> Obj | None:
     """Return a VolumeSnapshotContent, None when it does not exist."""
     return find(client, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
+
+
+def read_volume(client: KubeClient, name: str) -> Obj | None:
+    """Return a PersistentVolume, None when it does not exist."""
+    return find(client, PERSISTENT_VOLUME, "", name) if name else None
 
 
 def read_claim_words(client: KubeClient, namespace: str, name: str) -> tuple[str, ...]:

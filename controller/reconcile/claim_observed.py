@@ -23,6 +23,8 @@ class Storage:
     snapshots: Mapping[str, Obj | None] = field(default_factory=dict)
     classes: Mapping[str, Obj | None] = field(default_factory=dict)
     contents: Mapping[str, Obj | None] = field(default_factory=dict)
+    volumes: Mapping[str, Obj | None] = field(default_factory=dict)
+    """PersistentVolumes by name, where the name alone does not say that one was made anew."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Texts of Events, by claim."""
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.api.conditions import Phase
-from controller.api.objects import Obj, annotations_of, dig, is_deleting, meta, namespace_of, status
+from controller.api.objects import (
+    Obj,
+    annotations_of,
+    dig,
+    is_deleting,
+    meta,
+    namespace_of,
+    status,
+    uid_of,
+)
 from controller.api.report import HostReport, Reason, RunReport
 from controller.api.report_encoding import REPORT_CUT
 from controller.api.text import format_duration, parse_time
@@ -23,6 +32,9 @@ PROVISIONERS = (
     "volume.beta.kubernetes.io/storage-provisioner",
 )
 """Annotations of a claim for which a provisioner was asked to make a volume."""
+_PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+_SHORTEST_END = 4
+"""An end of a volume's name that is shorter may be like the start of a uid by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,7 @@ def _host(claim: Claim, seen: ClaimRestoreObserved, told: Told, now: datetime) -
         return failed(Reason.CLAIM_MISSING, f"{name} is being deleted")
     match status(found).get("phase"):
         case "Bound":
-            return _bound(claim, found, name, now)
+            return _bound(claim, found, name, seen, now)
         case "Lost":
             text = f"{name} is Lost: its PersistentVolume does not exist any more"
             return failed(Reason.CLAIM_NOT_BOUND, text)
@@ -117,17 +129,53 @@ def _host(claim: Claim, seen: ClaimRestoreObserved, told: Told, now: datetime) -
             return _unbound(claim, found, name, seen, told)
 
 
-def _bound(claim: Claim, found: Obj, name: str, now: datetime) -> Host:
+def unclear_volume(claim: Obj | None, session: Obj) -> str:
+    """Return the volume that has to be looked at to know whether it was made for a claim."""
+    if claim is None or not is_own(claim, session) or status(claim).get("phase") != "Bound":
+        return ""
+    if not _was_asked(claim) or _is_named_after(claim):
+        return ""
+    return str(dig(claim, "spec", "volumeName") or "")
+
+
+def _was_asked(claim: Obj) -> bool:
+    return any(annotations_of(claim).get(key) for key in PROVISIONERS)
+
+
+def _is_named_after(claim: Obj) -> bool:
+    """Tell whether the name of a claim's volume says for whom it was made.
+
+    The external-provisioner ends it with the claim's uid, or with as much of the uid without its
+    dashes as it is told to take.
+    """
+    uid, volume = str(uid_of(claim)), str(dig(claim, "spec", "volumeName") or "")
+    end = volume.rpartition("-")[2]
+    is_start = len(end) >= _SHORTEST_END and uid.replace("-", "").startswith(end)
+    return bool(uid) and (volume.endswith(f"-{uid}") or is_start)
+
+
+def _was_made_for(claim: Obj, volume: Obj | None) -> bool:
+    """Tell whether a provisioner made a volume since there is the claim that it is bound to."""
+    if volume is None or not annotations_of(volume).get(_PROVISIONED_BY):
+        return False
+    made, wanted = (parse_time(meta(obj)["creationTimestamp"]) for obj in (volume, claim))
+    return made >= wanted
+
+
+def _bound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, now: datetime) -> Host:
     """Return a success, if a volume was made for the claim.
 
-    Kubernetes may bind it to a volume that was there before, whatever its dataSource says
-    (kubernetes/kubernetes#101878): what is in that one did not come from the snapshot.
+    Kubernetes may bind it to any other that fits, whatever its dataSource says
+    (kubernetes/kubernetes#101878), also after a provisioner was asked and had not made one yet:
+    what is in that one did not come from the snapshot.
     """
-    if not any(annotations_of(found).get(key) for key in PROVISIONERS):
+    volume = str(dig(found, "spec", "volumeName") or "")
+    is_new = _is_named_after(found) or _was_made_for(found, seen.storage.volumes.get(volume))
+    if not (_was_asked(found) and is_new):
         text = (
-            f"{name} was bound to PersistentVolume {dig(found, 'spec', 'volumeName')}, which was "
-            "there before: it does not hold what is in the snapshot. Delete that volume, or name "
-            "a StorageClass of its own"
+            f"{name} was bound to PersistentVolume {volume}, which was not made for it: it does "
+            "not hold what is in the snapshot. Delete that volume, or name a StorageClass of its "
+            "own"
         )
         return Host(claim.name, Phase.FAILED, Reason.CLAIM_NOT_BOUND.value, text)
     changed = found.get("changedAt")

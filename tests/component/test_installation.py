@@ -36,6 +36,7 @@ from controller.api.resources import (
     FUNCTION,
     JOB,
     LEASE,
+    PERSISTENT_VOLUME,
     POD,
     PVC,
     REPOSITORY,
@@ -153,6 +154,7 @@ EVERYWHERE = (
     Need("observe.live_storage: read_snapshots", VOLUME_SNAPSHOT, "get list"),
     Need("observe.live_storage: read_snapshot_content", VOLUME_SNAPSHOT_CONTENT, "get"),
     Need("observe.live_storage: read_storage_class", STORAGE_CLASS, "get list"),
+    Need("observe.live_storage: read_volume", PERSISTENT_VOLUME, "get"),
     Need("observe.live_storage: read_claim_words", CORE_EVENT, "list"),
     Need("engine.events", EVENT, "get create patch"),
 )  # fmt: skip

@@ -112,7 +112,10 @@ def claim(
             "annotations": annotations,
             **metadata,
         },
-        "spec": {"storageClassName": "fast", "volumeName": "pv-1" if phase == "Bound" else ""},
+        "spec": {
+            "storageClassName": "fast",
+            "volumeName": f"pvc-uid-of-{name}" if phase == "Bound" else "",
+        },
         "status": {"phase": phase},
         "changedAt": before(1) if phase == "Bound" else "",
     }

@@ -252,6 +252,16 @@ def test_what_failed_before_is_not_asked_for_again() -> None:
     assert look(cluster)[1] == []
 
 
+def test_a_volume_of_another_name_is_looked_at() -> None:
+    """Whether it was made for the claim is not to be seen from the claim."""
+    odd = claim(phase="Bound", of=RUNNING)
+    odd["spec"]["volumeName"] = "pv"
+    cluster = ended((PVC, odd), (PVC, claim("data-1", phase="Bound", of=RUNNING)))
+    seen, asked = look(cluster)
+    assert asked == ["get PersistentVolume pv"]
+    assert seen.storage.volumes == {"pv": None}
+
+
 def test_events_are_asked_only_when_nothing_changes() -> None:
     """After ten seconds, of three claims; at the deadline of all (D14)."""
     names = [f"data-{n}" for n in range(5)]

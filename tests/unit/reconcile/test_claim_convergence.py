@@ -181,6 +181,7 @@ class Cluster(ToyCluster):
             {
                 **claim,
                 "metadata": {**meta(claim), "annotations": annotations},
+                "spec": {**claim["spec"], "volumeName": f"pvc-{uid_of(claim)}"},
                 "status": {"phase": "Bound"},
             },
         )
@@ -305,10 +306,23 @@ def bind(cluster: Cluster, index: int) -> None:
 
 
 def bind_to_old_volume(cluster: Cluster, index: int) -> None:
-    """Bind a claim to a volume that was there before: nothing of the snapshot is in it."""
+    """Bind a claim to a volume that was there before: nothing of the snapshot is in it.
+
+    Now and then the provisioner had been asked already.
+    """
     if waiting := [c for c in cluster.claims if status(c).get("phase") == "Pending"]:
         one = waiting[index % len(waiting)]
-        cluster.server.put_object(PVC, {**one, "status": {"phase": "Bound"}})
+        asked = {PROVISIONER: "csi.example"} if index // 2 % 2 else {}
+        annotations = {**(meta(one).get("annotations") or {}), **asked}
+        cluster.server.put_object(
+            PVC,
+            {
+                **one,
+                "metadata": {**meta(one), "annotations": annotations},
+                "spec": {**one["spec"], "volumeName": "old"},
+                "status": {"phase": "Bound"},
+            },
+        )
 
 
 def delete_claim(cluster: Cluster, index: int) -> None:

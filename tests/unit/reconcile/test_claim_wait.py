@@ -332,6 +332,38 @@ def test_the_deadline_that_the_runner_kept_is_told() -> None:
 
 
 OLD = claim(phase="Bound", annotations={})
+NEW = claim(phase="Bound", uid="70cd236f-624f-4fa2-8e71-2f17b4c1411d")
+BY = {"pv.kubernetes.io/provisioned-by": "csi.example"}
+
+
+def bound_to(volume: str) -> dict[str, Any]:
+    """Return a claim for which a provisioner was asked, bound to a volume."""
+    return {**NEW, "spec": {**NEW["spec"], "volumeName": volume}}
+
+
+def volume(*, age_s: float = 2, **metadata: Any) -> dict[str, Any]:
+    """Return the PersistentVolume `pv`."""
+    return {"metadata": {"name": "pv", "creationTimestamp": before(age_s), **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "phase"),
+    [
+        ("pvc-70cd236f-624f-4fa2-8e71-2f17b4c1411d", None, "Succeeded"),
+        ("of-us-70cd236f624f", None, "Succeeded"),
+        ("pv", volume(annotations=BY), "Succeeded"),
+        ("pv", volume(age_s=9, annotations=BY), "Failed"),
+        ("pv", volume(), "Failed"),
+        ("pv", None, "Failed"),
+        ("pv-7", None, "Failed"),
+    ],
+)
+def test_a_volume_that_came_while_the_provisioner_was_busy_is_no_success(
+    name: str, found: Obj | None, phase: str
+) -> None:
+    """Kubernetes takes any that fits; only one that was made for the claim has the data."""
+    planned = planned_for(bound_to(name), BOUND[1], volumes={"pv": found})
+    assert stats_in(planned)[0][1] == phase
 
 
 @pytest.mark.parametrize(
@@ -355,7 +387,7 @@ OLD = claim(phase="Bound", annotations={})
             OLD,
             (
                 "ClaimNotBound: PersistentVolumeClaim demo/data-0 was bound to PersistentVolume "
-                "pv-1, which was there before"
+                "pvc-uid-of-data-0, which was not made for it"
             ),
         ),
     ],
