@@ -121,19 +121,19 @@ class SnapshotServer(ToyServer):
 
 
 class SnapshotCluster(ToyCluster):
-    """The cluster; `policy` is that of its postBackup hook, without one there are no hooks."""
+    """The cluster; with or without both hooks."""
 
     server: SnapshotServer
 
-    def __init__(self, *, with_hooks: bool, time_out: str = "") -> None:
+    def __init__(self, *, with_hooks: bool, time_out: str = "", replicas: int = 3) -> None:
         self.lost: dict[str, int] = {}
         changes: dict[str, Any] = {"hooks": hooks()} if with_hooks else {}
         if time_out:
             changes["timeOut"] = time_out
         self.spec = snapshot_spec(backupHistoryLimit=20, **changes)
         super().__init__(
-            (STATEFUL_SET, workload()),
-            *((PVC, bound_claim(name)) for name in CLAIMS),
+            (STATEFUL_SET, workload(replicas=replicas)),
+            *((PVC, bound_claim(f"data-db-{number}")) for number in range(replicas)),
             (BACKUP_CONFIGURATION, configuration(spec=self.spec, status={})),
             server=SnapshotServer(),
         )

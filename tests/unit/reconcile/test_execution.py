@@ -404,3 +404,24 @@ def test_texts_from_pods_are_cut() -> None:
     """A third party's message cannot blow up the status."""
     found = died(see(pod(terminated(1, "x" * 4000), phase="Failed")))
     assert len(found.message) == 1024
+
+
+@pytest.mark.parametrize(("code", "text"), [(137, ""), (130, "interrupted"), (2, ""), (255, "")])
+def test_a_job_that_replaces_killed_pods_is_waited_for(code: int, text: str) -> None:
+    """Whatever the pod says of its own end, until the Job is Failed."""
+    said = encode(report(failed_host("Interrupted", text)), 12_288) if text else ""
+    killed = pod(terminated(code, said), phase="Failed")
+    found = verdict(Executor(JOB, killed), now=NOW, limits=LIMITS, replaces=True)
+    assert found == Waiting(60.0, REPLACED, replaced=True)
+    assert not isinstance(see(killed), Waiting)
+    over = verdict(Executor(FAILED_JOB, killed), now=NOW, limits=LIMITS, replaces=True)
+    assert isinstance(over, Ended if text else Died)
+
+
+def test_a_pod_that_reported_is_not_replaced() -> None:
+    """Exit code 1: the Job fails with it."""
+    said = reported(report(failed_host()), code=1)
+    found = verdict(Executor(JOB, said), now=NOW, limits=LIMITS, replaces=True)
+    assert isinstance(found, Ended)
+    well = verdict(Executor(JOB, reported()), now=NOW, limits=LIMITS, replaces=True)
+    assert isinstance(well, Ended)

@@ -1,0 +1,240 @@
+"""What is asked of the API server for a session with VolumeSnapshots, and when."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.api.objects import Key, Obj, key_of, status, uid_of
+from controller.api.resources import (
+    BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
+    JOB,
+    POD,
+    PVC,
+    VOLUME_SNAPSHOT,
+)
+from controller.observe.routes import SESSION_LANE, Route
+from controller.reconcile.observed import SessionObserved
+from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from tests.support.builders import NAMESPACE
+from tests.support.snapshot_cluster import SnapshotCluster
+from tests.support.snapshot_sessions import CLAIMS, snapshot_spec
+from tests.support.toy_cluster import CACHED
+
+KEY = Key(NAMESPACE, "nightly-1")
+ROUTE = Route(SESSION_LANE, KEY)
+
+
+class Reads:
+    """Notes what the controller reads from a server."""
+
+    def __init__(self, cluster: SnapshotCluster, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        server = cluster.server
+        get, list_page = server.get, server.list_page
+
+        def counted_get(resource: Any, namespace: str, name: str, **options: Any) -> Obj:
+            self.seen.append(f"get {resource}")
+            return get(resource, namespace, name, **options)
+
+        def counted_list(resource: Any, namespace: str = "", **options: Any) -> Obj:
+            self.seen.append(f"list {resource}")
+            return list_page(resource, namespace, **options)
+
+        patch.setattr(server, "get", counted_get)
+        patch.setattr(server, "list_page", counted_list)
+
+    def take(self) -> list[str]:
+        """Return what was read since the last time."""
+        seen, self.seen = self.seen, []
+        return seen
+
+
+def catch_up(cluster: SnapshotCluster) -> None:
+    """Let every cache catch up."""
+    for resource in CACHED:
+        cluster.deliver(resource)
+
+
+def step(cluster: SnapshotCluster) -> None:
+    """Let pods begin, caches catch up, and the session have its turn."""
+    for job in cluster.server.all(JOB):
+        cluster.sync_job(job)
+    for pod in cluster.server.all(POD):
+        cluster.start_pod(pod)
+    catch_up(cluster)
+    cluster.turn(ROUTE)
+
+
+@pytest.fixture
+def cluster() -> Iterator[SnapshotCluster]:
+    """Return a cluster with a session that was just created."""
+    made = SnapshotCluster(with_hooks=False)
+    assert made.settle(made.remove_pod)
+    made.new_session(1, is_owned=False)
+    catch_up(made)
+    yield made
+    assert not made.server.violations
+
+
+def seen(cluster: SnapshotCluster) -> SnapshotSessionObserved:
+    """Return what is observed."""
+    found = cluster.process.lanes[SESSION_LANE].observe(KEY, None)
+    assert isinstance(found, SnapshotSessionObserved)
+    return found
+
+
+def test_a_session_costs_two_requests_that_read(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target, and one list of claims or a few single ones; none while it is waited for."""
+    reads = Reads(cluster, monkeypatch)
+    cluster.turn(ROUTE)
+    assert reads.take() == ["get StatefulSet", *["get PersistentVolumeClaim"] * len(CLAIMS)]
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    for index in range(3):
+        step(cluster)
+        cluster.cut(cluster.snapshots(index) or {})
+        cluster.server.wait(30)
+        step(cluster)
+    for index in range(3):
+        cluster.ready(cluster.snapshots(index) or {})
+        step(cluster)
+    assert reads.take() == []
+    assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Succeeded"
+
+
+def test_a_missing_volume_snapshot_is_looked_for_once_its_job_ended_a_while_ago(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one list with the session's label; then the verdict is recorded, and nobody asks again."""
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    cluster.server.remove(VOLUME_SNAPSHOT, key_of(cluster.snapshots(0) or {}))
+    reads = Reads(cluster, monkeypatch)
+    step(cluster)
+    assert reads.take() == []
+    cluster.server.wait(2)
+    step(cluster)
+    assert reads.take() == ["list VolumeSnapshot"]
+    (target,) = status(cluster.server.objects[BACKUP_SESSION, KEY])["targets"]
+    assert "SnapshotDeleted" in target["stats"][0]["error"]
+    step(cluster)
+    assert reads.take() == []
+
+
+def test_a_late_cache_is_no_missing_volume_snapshot(cluster: SnapshotCluster) -> None:
+    """The list finds what no event has told of yet."""
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    cluster.server.wait(5)
+    for resource in (JOB, POD):
+        cluster.deliver(resource)
+    found = seen(cluster)
+    assert found.looked
+    assert len(found.snapshots) == 3
+
+
+def test_a_session_that_will_be_skipped_reads_nothing(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one runs."""
+    cluster.turn(ROUTE)
+    cluster.server.wait(5)
+    cluster.new_session(2, is_owned=False)
+    catch_up(cluster)
+    reads = Reads(cluster, monkeypatch)
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, "nightly-2")))
+    assert reads.take() == []
+    later = cluster.server.objects[BACKUP_SESSION, Key(NAMESPACE, "nightly-2")]
+    assert status(later)["phase"] == "Skipped"
+
+
+def test_a_run_stays_what_it_is_when_its_configuration_changes_or_goes(
+    cluster: SnapshotCluster,
+) -> None:
+    """Another driver, nothing that can be parsed, nothing at all."""
+    cluster.turn(ROUTE)
+    catch_up(cluster)
+    assert isinstance(seen(cluster), SnapshotSessionObserved)
+    key = Key(NAMESPACE, "nightly")
+    old = cluster.server.objects[BACKUP_CONFIGURATION, key]
+    for spec in ({**snapshot_spec(), "driver": "Restic"}, {"target": "text"}):
+        cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "spec": spec})
+        catch_up(cluster)
+        seen(cluster)
+    cluster.server.remove(BACKUP_CONFIGURATION, key)
+    catch_up(cluster)
+    assert seen(cluster).configuration is None
+
+
+def test_a_job_that_a_crash_hid_tells_what_a_session_is(cluster: SnapshotCluster) -> None:
+    """Its configuration is gone, its status empty."""
+    cluster.turn(ROUTE)
+    job = cluster.server.all(JOB)[0]
+    old = cluster.server.objects[BACKUP_SESSION, KEY]
+    cluster.server.put_object(BACKUP_SESSION, {**old, "status": {}})
+    cluster.server.remove(BACKUP_CONFIGURATION, Key(NAMESPACE, "nightly"))
+    catch_up(cluster)
+    found = seen(cluster)
+    assert uid_of(found.executor.job or {}) == uid_of(job)
+    cluster.server.remove(JOB, key_of(job))
+    catch_up(cluster)
+    without = cluster.process.lanes[SESSION_LANE].observe(KEY, None)
+    assert isinstance(without, SessionObserved)
+
+
+def test_what_stash_made_is_listed_only_when_asked_for(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request, in the turn that applies retention."""
+    key = Key(NAMESPACE, "nightly")
+    old = cluster.server.objects[BACKUP_CONFIGURATION, key]
+    annotations = {"drey.dev/adopt-stash-snapshots": "true"}
+    metadata = {**old["metadata"], "annotations": annotations}
+    cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata})
+    for number in (1, 2, 3):
+        body = {
+            "metadata": {
+                "name": f"{CLAIMS[0]}-160000000{number}",
+                "namespace": NAMESPACE,
+                "creationTimestamp": f"2020-01-0{number}T00:00:00Z",
+            },
+            "spec": {"source": {"persistentVolumeClaimName": CLAIMS[0]}},
+            "status": {"readyToUse": True},
+        }
+        cluster.server.put_object(VOLUME_SNAPSHOT, body)
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    step(cluster)
+    reads = Reads(cluster, monkeypatch)
+    for found in cluster.server.all(VOLUME_SNAPSHOT):
+        if not status(found).get("readyToUse"):
+            cluster.ready(found)
+    step(cluster)
+    assert [read for read in reads.take() if "list" in read] == ["list VolumeSnapshot"]
+    names = {s["metadata"]["name"] for s in cluster.server.all(VOLUME_SNAPSHOT)}
+    # keepLast 2: this session's and the newest that Stash made
+    assert {name for name in names if "-16000" in name} == {f"{CLAIMS[0]}-1600000003"}
+
+
+def test_many_claims_are_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty replicas."""
+    cluster = SnapshotCluster(with_hooks=False, replicas=20)
+    assert cluster.settle(cluster.remove_pod)
+    cluster.new_session(1, is_owned=False)
+    catch_up(cluster)
+    reads = Reads(cluster, monkeypatch)
+    cluster.turn(ROUTE)
+    assert reads.take() == ["get StatefulSet", "list PersistentVolumeClaim"]
+    assert len(cluster.server.all(PVC)) == 20

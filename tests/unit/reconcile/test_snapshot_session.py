@@ -1,0 +1,690 @@
+"""BackupSessions with VolumeSnapshots: each step, and each fault that concerns the planner."""
+
+from typing import Any
+
+import pytest
+
+from controller.api.objects import Obj, annotations_of, name_of
+from controller.api.report import HostReport
+from controller.api.resources import JOB, ROLE_BINDING, SERVICE_ACCOUNT
+from controller.plan import CreateOnce, Delete, Finalizer, Plan, Refusal, SetStatus
+from controller.reconcile import session as dispatch
+from controller.reconcile.observed import Executor
+from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
+from controller.reconcile.snapshot_session import needs_reading, plan
+from tests.support.builders import (
+    NOW,
+    UNSCHEDULABLE,
+    before,
+    configuration,
+    job_failed,
+    pod,
+    running,
+    session,
+    session_observed,
+    terminated,
+)
+from tests.support.snapshot_sessions import (
+    CLAIMS,
+    ENSURED,
+    all_ready,
+    begun,
+    bound_claim,
+    conditions_in,
+    created,
+    creation_job,
+    ended_job,
+    failed_entry,
+    hook_entry,
+    hook_of,
+    hook_report,
+    hooks,
+    observed,
+    post_job,
+    reading,
+    refused,
+    snapshot_spec,
+    status_in,
+    target_in,
+    volume_snapshot,
+    workload,
+)
+
+HELD = {"finalizers": ["drey.dev/post-hook"]}
+HOOKED = snapshot_spec(hooks=hooks())
+RUN = begun()
+GOOD = ended_job(creation_job(RUN))
+FORBIDDEN = "exceeded quota: count/jobs.batch"
+
+
+def planned(raw: Obj | None = None, **fields: Any) -> Plan:
+    """Return the plan for a session."""
+    return plan(observed(raw, **fields), NOW)
+
+
+def run(**fields: Any) -> Plan:
+    """Return the plan for a session whose Job was created."""
+    return planned(RUN, **{"executor": GOOD, "snapshots": all_ready(), "reading": None, **fields})
+
+
+def deleted(plan: Plan) -> list[str]:
+    """Return what a plan deletes."""
+    return [f"{w.ref.resource} {w.ref.name}" for w in plan.writes if isinstance(w, Delete)]
+
+
+def errors(plan: Plan) -> dict[str, str]:
+    """Return the error of each host that failed, by name."""
+    return {e["hostname"]: e["error"] for e in target_in(plan)["stats"] if e.get("error")}
+
+
+# the start
+
+
+def test_a_session_gets_its_job_and_says_so() -> None:
+    """Two writes, in that order; the claims are hosts that are waited for."""
+    made = planned()
+    assert [type(write) for write in made.writes] == [CreateOnce, SetStatus]
+    assert created(made) == ["stash-vs-nightly-1"]
+    target = target_in(made)
+    assert status_in(made)["phase"] == target["phase"] == "Running"
+    assert target["totalHosts"] == 3
+    assert target["stats"] == [{"hostname": claim} for claim in CLAIMS]
+    assert "preBackupActions" not in target
+    assert conditions_in(target["conditions"])["BackupExecutorEnsured"][0] == "True"
+    assert made.facts == {"step": "job_created", "job": "stash-vs-nightly-1", "claims": 3}
+
+
+def test_volumes_that_are_no_claims_are_named() -> None:
+    """They are left alone."""
+    target = workload({"name": "cache", "emptyDir": {}}, {"name": "cm", "configMap": {}})
+    made = planned(reading=reading(target=target))
+    text = conditions_in(status_in(made)["conditions"])["VolumesLeftOut"][2]
+    assert "cache (emptyDir), cm (configMap)" in text
+
+
+@pytest.mark.parametrize(
+    ("claim", "error"),
+    [
+        (None, "ClaimMissing: PersistentVolumeClaim demo/data-db-1 does not exist"),
+        (bound_claim(CLAIMS[1], "Pending"), "ClaimNotBound: PersistentVolumeClaim demo/data-db-1"),
+        (bound_claim(CLAIMS[1], "Lost"), "is Lost"),
+        (bound_claim(CLAIMS[1], deletionTimestamp=before(1)), "ClaimMissing: "),
+    ],
+)
+def test_a_claim_that_is_no_source_fails_alone(claim: Obj | None, error: str) -> None:
+    """The others are snapshotted; it stays a host."""
+    claims = {name: found for name, found in reading().claims.items() if name != CLAIMS[1]}
+    if claim is not None:
+        claims[CLAIMS[1]] = claim
+    made = planned(reading=reading(claims=claims))
+    assert created(made) == ["stash-vs-nightly-1"]
+    (job,) = (w.body for w in made.writes if isinstance(w, CreateOnce))
+    assert f"{CLAIMS[1]}-" not in str(job)
+    assert target_in(made)["totalHosts"] == 3
+    assert list(errors(made)) == [CLAIMS[1]]
+    assert error in errors(made)[CLAIMS[1]]
+
+
+START_FAILS: list[tuple[str, Reading, str]] = [
+    ("no target", Reading(), "Backup target StatefulSet demo/db does not exist"),
+    ("no claims", reading(target=workload(replicas=0)), "StatefulSet demo/db has 0 replicas"),
+    ("no claim exists", reading(claims={}), "none of its claims can be snapshotted"),
+]
+
+
+@pytest.mark.parametrize(("seen", "text"), [s[1:] for s in START_FAILS], ids=lambda s: str(s)[:20])
+def test_nothing_to_snapshot_is_a_failure_that_says_so(seen: Reading, text: str) -> None:
+    """No Job, no hook; the error is in the condition, in the Event and in the log."""
+    for spec in (snapshot_spec(), HOOKED):
+        made = planned(reading=seen, spec=spec)
+        assert created(made) == []
+        assert status_in(made)["phase"] == "Failed"
+        ensured = conditions_in(target_in(made)["conditions"])["BackupExecutorEnsured"]
+        assert ensured[0] == "False"
+        assert text in ensured[2]
+        assert text in made.notes[0].message
+        assert text in made.facts["error"]
+
+
+def test_a_workload_without_any_claim_says_so() -> None:
+    """A Deployment with an emptyDir only."""
+    target = workload({"name": "cache", "emptyDir": {}})
+    target["spec"]["volumeClaimTemplates"] = []
+    made = planned(reading=reading(target=target))
+    assert "StatefulSet demo/db has no PersistentVolumeClaim" in made.facts["error"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase"),
+    [
+        ({"configuration": None}, "Skipped"),
+        ({"configuration": configuration(spec=snapshot_spec(), status={"phase": "NotReady"})}, ""),
+        ({"siblings": (session("nightly-0", age_s=9, status={"phase": "Running"}),)}, "Skipped"),
+    ],
+)
+def test_the_start_checks_are_those_of_every_session(fields: dict[str, Any], phase: str) -> None:
+    """Skipped like one with restic; a configuration that is not reconciled yet is waited for."""
+    made = planned(**fields)
+    if not phase:
+        assert (made.writes, made.requeue_after_s) == ((), 60.0)
+        return
+    assert status_in(made)["phase"] == phase
+    assert [note.reason for note in made.notes] == ["BackupSessionSkipped"]
+    assert made.pushes == ()
+
+
+def test_a_refused_job_fails_the_session() -> None:
+    """With the words of who refused it."""
+    (write, _) = planned().writes
+    made = planned(refusal=Refusal(write, "Forbidden", FORBIDDEN))
+    assert status_in(made)["phase"] == "Failed"
+    assert FORBIDDEN in made.facts["error"]
+    assert created(made) == []
+
+
+def test_a_job_that_a_crash_hid_is_recorded() -> None:
+    """It is not created again; its claims are read again."""
+    new = session(age_s=5)
+    made = planned(new, executor=Executor(creation_job(new)))
+    assert [type(write) for write in made.writes] == [SetStatus]
+    assert target_in(made)["stats"] == [{"hostname": claim} for claim in CLAIMS]
+    gone = planned(new, executor=Executor(creation_job(new)), configuration=None, reading=None)
+    assert status_in(gone)["phase"] == "Running"
+
+
+# the wait
+
+
+def test_all_ready_is_a_success() -> None:
+    """Each host with its own duration; one Event for all; no request is needed."""
+    made = run()
+    new = status_in(made)
+    assert new["phase"] == "Succeeded"
+    assert target_in(made)["phase"] == "Succeeded"
+    assert target_in(made)["stats"] == [
+        {"hostname": claim, "phase": "Succeeded", "duration": "10s"} for claim in CLAIMS
+    ]
+    assert list(conditions_in(new["conditions"])) == [
+        "RetentionPolicyApplied", "BackupHistoryCleaned", "MetricsPushed",
+    ]  # fmt: skip
+    (note,) = made.notes
+    assert (note.type, note.reason) == ("Normal", "Host Backup Succeeded")
+    assert note.message == 'backup succeeded for 3 of 3 hosts of "StatefulSet"/"db".'
+    assert made.facts["hosts"] == "3 of 3 hosts"
+
+
+def test_the_wait_for_a_driver_costs_no_write_and_asks_nobody() -> None:
+    """Until 2 h have passed without progress."""
+    slow = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False, age_s=40))
+    made = run(snapshots=slow)
+    assert made.writes == ()
+    assert made.facts == {"step": "waiting_for_driver"}
+    # the last that became ready did so 20 s ago
+    assert made.requeue_after_s == pytest.approx(7200 - 20)
+    assert not needs_reading(observed(RUN, executor=GOOD, snapshots=slow), NOW)
+
+
+def test_the_drivers_words_are_told_at_once_and_once() -> None:
+    """One write for each distinct text, and the wait goes on; it may end well."""
+    words = volume_snapshot(CLAIMS[1], ready=False, error="pool is full", cut=False)
+    seen = (*all_ready()[:1], words, volume_snapshot(CLAIMS[2], ready=False))
+    first = run(snapshots=seen)
+    entries = status_in(first)["conditions"]
+    status, _, message = conditions_in(entries)["VolumeSnapshotsWaiting"]
+    assert (status, message) == ("True", "data-db-1: pool is full")
+    assert status_in(first)["phase"] == "Running"
+    told = begun(conditions=entries)
+    assert planned(told, executor=GOOD, snapshots=seen).writes == ()
+    calm = planned(told, executor=GOOD, snapshots=(*all_ready()[:2], seen[2]))
+    assert conditions_in(status_in(calm)["conditions"])["VolumeSnapshotsWaiting"][0] == "False"
+    done = planned(told, executor=GOOD, snapshots=all_ready())
+    assert status_in(done)["phase"] == "Succeeded"
+    assert "VolumeSnapshotsWaiting" not in conditions_in(status_in(done)["conditions"])
+
+
+def test_an_error_is_terminal_only_at_the_deadline() -> None:
+    """Then the host fails with the driver's message; what exists stays, and is named."""
+    old = [volume_snapshot(c, age_s=8000, took_s=5) for c in CLAIMS[:2]]
+    bad = volume_snapshot(CLAIMS[2], ready=False, error="pool is full", age_s=8000, took_s=7999)
+    made = planned(begun({**ENSURED, "lastTransitionTime": before(8001)}, age_s=8001),
+                   executor=GOOD, snapshots=(*old, bad))  # fmt: skip
+    new = status_in(made)
+    assert new["phase"] == "Failed"
+    error = errors(made)[CLAIMS[2]]
+    assert error.startswith("SnapshotNotReady: there was no progress for 2h0m0s")
+    assert error.endswith("pool is full")
+    text = conditions_in(new["conditions"])["BackupIncomplete"][2]
+    assert "2 of 3 claims have a VolumeSnapshot that is ready: data-db-0-1700000000" in text
+    assert "not ready: data-db-2-1700000000" in text
+    assert deleted(made) == []
+    assert "DeadlineExceeded" not in conditions_in(new["conditions"])
+    assert 'failed for 1 of 3 hosts ("data-db-2") of "StatefulSet"/"db"' in made.notes[0].message
+
+
+def test_the_timeout_ends_the_wait() -> None:
+    """It is counted from the session's creation, and has a condition."""
+    late = begun(age_s=601, sessionDeadline=before(1))
+    slow = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False))
+    made = planned(late, spec=snapshot_spec(timeOut="10m"), executor=GOOD, snapshots=slow)
+    assert status_in(made)["phase"] == "Failed"
+    text = conditions_in(status_in(made)["conditions"])["DeadlineExceeded"][2]
+    assert text == "Failed to complete backup within 10m0s."
+    assert errors(made)[CLAIMS[2]].startswith("SnapshotNotReady: timeOut (10m0s) has passed")
+    soon = begun(age_s=590, sessionDeadline=before(-10))
+    assert planned(soon, executor=GOOD, snapshots=slow).requeue_after_s == pytest.approx(10)
+    good = planned(late, executor=GOOD, snapshots=all_ready())
+    assert status_in(good)["phase"] == "Succeeded"
+
+
+def test_what_a_report_refuses_is_that_hosts_failure() -> None:
+    """Written at once; the others are waited for, and nothing of theirs is deleted."""
+    no = HostReport(CLAIMS[0], succeeded=False, reason="CreationRefused", error="quota")
+    executor = ended_job(creation_job(RUN), refused(no), code=1)
+    others = tuple(volume_snapshot(claim, ready=False) for claim in CLAIMS[1:])
+    made = run(executor=executor, snapshots=others)
+    assert errors(made) == {CLAIMS[0]: "CreationRefused: quota"}
+    assert target_in(made)["stats"][1:] == [{"hostname": claim} for claim in CLAIMS[1:]]
+    assert status_in(made)["phase"] == "Running"
+    told = begun(stats=tuple(target_in(made)["stats"]))
+    assert planned(told, executor=Executor(), snapshots=others).writes == ()
+    done = planned(told, executor=Executor(), snapshots=all_ready()[1:])
+    assert status_in(done)["phase"] == "Failed"
+    assert deleted(done) == []
+    assert [e["phase"] for e in target_in(done)["stats"]] == ["Failed", "Succeeded", "Succeeded"]
+
+
+def test_a_killed_pod_is_replaced() -> None:
+    """Its Job is not Failed: another pod creates what is missing. Nothing is Failed before."""
+    job = creation_job(RUN)
+    for code, text in ((137, ""), (130, refused())):
+        killed = pod(terminated(code, text), phase="Failed", of=job)
+        made = run(executor=Executor(job, killed), snapshots=all_ready()[:1])
+        assert made.requeue_after_s is not None
+        assert status_in(made)["phase"] == "Running"
+        assert conditions_in(status_in(made)["conditions"])["BackupWaiting"][1] == "PodDisrupted"
+        assert errors(made) == {}
+
+
+def test_a_dead_job_is_no_verdict_on_what_it_created() -> None:
+    """All VolumeSnapshots are there: it is not asked at all."""
+    dead = Executor(creation_job(RUN, conditions=job_failed()), pods_gone=True)
+    assert status_in(run(executor=dead))["phase"] == "Succeeded"
+    assert status_in(run(executor=Executor(job_gone=True)))["phase"] == "Succeeded"
+
+
+def test_what_is_missing_is_looked_for_before_it_failed() -> None:
+    """The caches of Jobs and VolumeSnapshots are not ordered (D10)."""
+    made = run(snapshots=all_ready()[:2])
+    assert (made.writes, made.requeue_after_s) == ((), 2.0)
+    looked = run(snapshots=all_ready()[:2], looked=True)
+    assert errors(looked)[CLAIMS[2]].startswith("SnapshotDeleted: ")
+    dead = Executor(creation_job(RUN, conditions=job_failed()), pods_gone=True)
+    assert run(executor=dead, snapshots=all_ready()[:2]).writes == ()
+    lost = run(executor=dead, snapshots=all_ready()[:2], looked=True)
+    assert errors(lost)[CLAIMS[2]].startswith("NotCreated: no VolumeSnapshot of it was created.")
+    assert status_in(lost)["phase"] == "Failed"
+
+
+def test_a_vanishing_volume_snapshot_is_no_success() -> None:
+    """Ready or not."""
+    going = volume_snapshot(CLAIMS[2], deletionTimestamp=before(1))
+    made = run(snapshots=(*all_ready()[:2], going))
+    assert errors(made)[CLAIMS[2]].startswith("SnapshotDeleted: ")
+    assert status_in(made)["phase"] == "Failed"
+
+
+def test_a_pod_that_does_not_start_says_why_and_ends() -> None:
+    """First in a condition, then as a failure; its Job is stopped."""
+    job = creation_job(RUN, age_s=15)
+    pending = pod(phase="Pending", conditions=(UNSCHEDULABLE,), of=job, age_s=15)
+    made = run(executor=Executor(job, pending), snapshots=())
+    assert "Insufficient memory" in conditions_in(status_in(made)["conditions"])["BackupWaiting"][2]
+    old = creation_job(RUN, age_s=700)
+    pending = pod(phase="Pending", conditions=(UNSCHEDULABLE,), of=old, age_s=700)
+    made = run(executor=Executor(old, pending), snapshots=(), looked=True)
+    assert status_in(made)["phase"] == "Failed"
+    assert deleted(made) == ["Job stash-vs-nightly-1"]
+    assert "PodNotStarted" in errors(made)[CLAIMS[0]]
+
+
+def test_a_job_that_hangs_is_stopped_at_the_deadline() -> None:
+    """What it created is waited for no longer either."""
+    job = creation_job(RUN, age_s=600)
+    late = begun(age_s=601, sessionDeadline=before(1))
+    hangs = Executor(job, pod(running(), of=job))
+    made = planned(late, executor=hangs, snapshots=all_ready()[:2], looked=True)
+    assert deleted(made)[0] == "Job stash-vs-nightly-1"
+    assert errors(made)[CLAIMS[2]].startswith("NotCreated: timeOut")
+    unlooked = planned(late, executor=hangs, snapshots=all_ready()[:2])
+    assert deleted(unlooked) == []
+    assert unlooked.requeue_after_s == 2.0
+
+
+@pytest.mark.parametrize(
+    "invoker",
+    [
+        None,
+        configuration(spec=snapshot_spec(), metadata={"deletionTimestamp": before(1)}),
+    ],
+)
+def test_a_deleted_configuration_cancels(invoker: Obj | None) -> None:
+    """The Job is stopped, what was created stays (D15)."""
+    job = creation_job(RUN)
+    made = run(
+        configuration=invoker,
+        executor=Executor(job, pod(running(), of=job)),
+        snapshots=(volume_snapshot(CLAIMS[0], ready=False),),
+    )
+    assert deleted(made)[:1] == ["Job stash-vs-nightly-1"]
+    assert not any("VolumeSnapshot" in what for what in deleted(made))
+    assert status_in(made)["phase"] == "Failed"
+    assert "was deleted during the backup" in made.facts["error"]
+    assert "data-db-0-1700000000 stays" in errors(made)[CLAIMS[0]]
+    assert made.pushes == ()
+
+
+def test_a_finished_backup_does_not_mind_that_its_configuration_goes() -> None:
+    """It has succeeded."""
+    assert status_in(run(configuration=None))["phase"] == "Succeeded"
+
+
+def test_claims_that_nobody_recorded_are_no_success() -> None:
+    """The controller ended before the status, and the target was deleted before it came back."""
+    unknown = begun(stats=())
+    job = creation_job(unknown)
+    waits = planned(unknown, executor=Executor(job, pod(running(), of=job)), snapshots=all_ready())
+    assert waits.writes == ()
+    made = planned(unknown, executor=ended_job(job), snapshots=all_ready())
+    assert status_in(made)["phase"] == "Failed"
+
+
+def test_a_final_session_is_left_alone() -> None:
+    """But for its next try."""
+    done = session(status={"phase": "Failed"})
+    assert planned(done).writes == ()
+    spec = snapshot_spec(retryConfig={"maxRetry": 2})
+    done["spec"] = {**done["spec"], "retryLeft": 1}
+    assert created(planned(done, spec=spec)) == ["nightly-1-retry-0"]
+
+
+# hooks
+
+
+def test_before_anything_is_frozen_the_session_is_held() -> None:
+    """By a turn of its own: the finalizer moves the resourceVersion."""
+    made = planned(spec=HOOKED)
+    (write,) = made.writes
+    assert isinstance(write, Finalizer)
+    assert (write.name, write.present) == ("drey.dev/post-hook", True)
+    alone = planned(spec=snapshot_spec(hooks=hooks(post=False)))
+    assert created(alone)[-1] == "stash-hook-pre-nightly-1"
+
+
+def test_the_pre_hook_carries_the_whole_post_hook() -> None:
+    """Whatever becomes of the configuration."""
+    made = planned(session(age_s=0, metadata=HELD), spec=snapshot_spec(hooks=hooks("OnFailure")))
+    kinds = [w.resource for w in made.writes if isinstance(w, CreateOnce)]
+    assert kinds == [SERVICE_ACCOUNT, ROLE_BINDING, JOB]
+    (job,) = (w.body for w in made.writes if isinstance(w, CreateOnce) and w.resource == JOB)
+    assert "stash-hook-post-nightly-1" in annotations_of(job)["drey.dev/post-hook"]
+    assert annotations_of(job)["drey.dev/post-hook-policy"] == "OnFailure"
+    pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
+    assert pre[:2] == ("Unknown", "HookStarted")
+    assert "BackupExecutorEnsured" not in conditions_in(target_in(made)["conditions"])
+    assert "stash-vs" not in str(created(made))
+
+
+FREEZING = begun(hook_entry("Pre", "Unknown"), metadata=HELD)
+FROZEN = begun(hook_entry("Pre"), metadata=HELD)
+CUTTING = begun(hook_entry("Pre"), ENSURED, metadata=HELD)
+THAWING = begun(hook_entry("Pre"), ENSURED, hook_entry("Post", "Unknown"), metadata=HELD)
+
+
+def carrying(of: Obj) -> Executor:
+    """Return the preBackup Job with the other in it."""
+    return Executor(hook_of(of, carried=post_job(of)))
+
+
+def test_a_pre_hook_that_ran_is_recorded_then_followed_by_the_snapshots() -> None:
+    """The target is read again: minutes may have passed."""
+    made = planned(FREEZING, spec=HOOKED, pre=ended_job(hook_of(FREEZING), hook_report()))
+    pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
+    assert pre[0] == "True"
+    assert created(made) == []
+    assert needs_reading(observed(FROZEN, spec=HOOKED), NOW)
+    after = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN))
+    assert created(after) == ["stash-vs-nightly-1"]
+
+
+def test_a_pre_hook_that_fails_means_no_snapshot() -> None:
+    """And the postBackup hook runs all the same: it may have frozen something."""
+    bad = ended_job(hook_of(FREEZING, carried=post_job(FREEZING)), hook_report("boom"), code=1)
+    made = planned(FREEZING, spec=HOOKED, pre=bad)
+    entries = conditions_in(target_in(made)["conditions"])
+    assert entries["PreBackupHookExecutionSucceeded"][0] == "False"
+    assert set(errors(made)) == set(CLAIMS)
+    assert status_in(made)["phase"] == "Running"
+    failed = begun(hook_entry("Pre", "False"), stats=tuple(target_in(made)["stats"]), metadata=HELD)
+    after = planned(failed, spec=HOOKED, pre=bad)
+    assert created(after) == ["stash-hook-post-nightly-1"]
+
+
+def test_a_pre_hook_that_hangs_is_waited_for_and_then_failed() -> None:
+    """Also while nobody wants the backup any more: it must be over before the other begins."""
+    job = hook_of(FREEZING, carried=post_job(FREEZING))
+    hangs = Executor(job, pod(running(), of=job))
+    for invoker in (configuration(spec=HOOKED), None):
+        made = planned(FREEZING, configuration=invoker, pre=hangs)
+        assert made.writes == ()
+        assert made.facts["step"] == "waiting_for_hook"
+    timed = hook_report("took longer than 300 s")
+    made = planned(FREEZING, spec=HOOKED, pre=ended_job(job, timed, code=1))
+    assert "took longer" in errors(made)[CLAIMS[0]]
+
+
+def test_the_application_goes_on_as_soon_as_everything_is_cut() -> None:
+    """Not when it is ready: that may take hours."""
+    uncut = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False, cut=False))
+    made = planned(CUTTING, spec=HOOKED, pre=carrying(CUTTING), snapshots=uncut)
+    assert created(made) == []
+    cut = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False))
+    made = planned(CUTTING, spec=HOOKED, pre=carrying(CUTTING), snapshots=cut)
+    assert created(made) == ["stash-hook-post-nightly-1"]
+    post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
+    assert post[:2] == ("Unknown", "HookStarted")
+    thawed = ended_job(hook_of(THAWING, "post"), hook_report())
+    waits = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=thawed, snapshots=cut)
+    assert status_in(waits)["phase"] == "Running"
+    done = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=thawed, snapshots=all_ready())
+    assert status_in(done)["phase"] == "Succeeded"
+    last = done.writes[-1]
+    assert isinstance(last, Finalizer)
+    assert (last.present, last.ref.resource_version) == (False, "")
+
+
+def ready_or_not(*, good: bool) -> dict[str, Any]:
+    """Return a session in which all snapshots are ready, or one failed."""
+    stats = None if good else (failed_entry(CLAIMS[0]), *({"hostname": c} for c in CLAIMS[1:]))
+    raw = begun(hook_entry("Pre"), ENSURED, metadata=HELD, stats=stats)
+    return {"raw": raw, "snapshots": all_ready() if good else all_ready()[1:]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "good", "left", "runs"),
+    [
+        ("Always", True, 0, True), ("Always", False, 1, True),
+        ("OnSuccess", True, 0, True), ("OnSuccess", False, 0, False),
+        ("OnFailure", True, 0, False), ("OnFailure", False, 1, True),
+        ("OnFinalRetryFailure", False, 1, False), ("OnFinalRetryFailure", False, 0, True),
+    ],
+)  # fmt: skip
+def test_the_execution_policy_decides(policy: str, good: bool, left: int, runs: bool) -> None:  # noqa: FBT001 - a table
+    """Not allowed: the condition is True, with the words of Stash."""
+    fields = ready_or_not(good=good)
+    raw = {**fields["raw"], "spec": {**fields["raw"]["spec"], "retryLeft": left}}
+    spec = snapshot_spec(hooks=hooks(policy))
+    made = planned(raw, spec=spec, snapshots=fields["snapshots"])
+    assert ("stash-hook-post-nightly-1" in created(made)) is runs
+    if runs:
+        return
+    status, _, text = conditions_in(target_in(made)["conditions"])[
+        "PostBackupHookExecutionSucceeded"
+    ]
+    phase = "Succeeded" if good else "Failed"
+    assert status == "True"
+    assert text == (
+        f'Skipping executing postBackup. Reason: executionPolicy is "{policy}" '
+        f'but phase is "{phase}".'
+    )
+    assert status_in(made)["phase"] == phase
+
+
+def test_a_post_hook_that_fails_fails_the_session_and_says_that_the_data_is_safe() -> None:
+    """The VolumeSnapshots are counted as ready, and retention is applied."""
+    post = ended_job(hook_of(THAWING, "post"), hook_report("no Ready pod"), code=1)
+    made = planned(THAWING, spec=HOOKED, post=post, snapshots=all_ready())
+    assert status_in(made)["phase"] == "Failed"
+    text = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"][2]
+    assert "The backup itself may have succeeded" in text
+    assert errors(made) == {}
+    assert "All VolumeSnapshots are ready" in made.facts["error"]
+
+
+@pytest.mark.parametrize("raw", [FROZEN, CUTTING], ids=["before", "while cutting"])
+def test_the_application_goes_on_when_the_configuration_is_gone(raw: Obj) -> None:
+    """The Job that the first one carried is created; the finalizer goes when it ended."""
+    job = creation_job(raw)
+    executor = Executor() if raw is FROZEN else Executor(job, pod(running(), of=job))
+    fields: dict[str, Any] = {"configuration": None, "pre": carrying(raw), "reading": None}
+    made = planned(raw, executor=executor, **fields)
+    if raw is FROZEN:  # first that there will be no VolumeSnapshot
+        assert created(made) == []
+        given_up = begun(
+            *target_in(made)["conditions"], stats=tuple(target_in(made)["stats"]), metadata=HELD
+        )
+        made = planned(given_up, **fields)
+    else:
+        assert deleted(made) == ["Job stash-vs-nightly-1"]
+    assert created(made) == ["stash-hook-post-nightly-1"]
+
+
+def test_a_deleted_session_is_held_until_the_application_goes_on() -> None:
+    """Then it is let go; without a hook it goes at once."""
+    metadata = {**HELD, "deletionTimestamp": before(5)}
+    raw = begun(hook_entry("Pre"), ENSURED, metadata=metadata)
+    job = creation_job(raw)
+    made = planned(raw, spec=HOOKED, pre=carrying(raw), executor=Executor(job, pod(of=job)))
+    assert created(made)[-1] == "stash-hook-post-nightly-1"
+    assert deleted(made) == ["Job stash-vs-nightly-1"]
+    stats = tuple(target_in(made)["stats"])
+    after = begun(
+        hook_entry("Pre"), ENSURED, hook_entry("Post", "Unknown"), stats=stats, metadata=metadata
+    )
+    thawed = ended_job(hook_of(after, "post"), hook_report())
+    done = planned(after, spec=HOOKED, pre=carrying(after), post=thawed)
+    assert isinstance(done.writes[-1], Finalizer)
+    assert planned(begun(metadata={"deletionTimestamp": before(5)})).writes == ()
+    unstarted = planned(session(metadata=metadata), spec=HOOKED)
+    assert [type(write) for write in unstarted.writes] == [Finalizer]
+
+
+def test_a_final_session_that_is_still_held_is_let_go() -> None:
+    """The controller ended between its last two writes."""
+    done = session(metadata=HELD, status={"phase": "Succeeded"})
+    (write,) = planned(done).writes
+    assert isinstance(write, Finalizer)
+    assert not write.present
+
+
+def test_a_refused_post_hook_is_tried_again_for_as_long_as_it_might_take() -> None:
+    """Then it failed; in a namespace that goes away at once."""
+    fields: dict[str, Any] = {
+        "spec": HOOKED, "pre": carrying(CUTTING), "snapshots": all_ready(),
+    }  # fmt: skip
+    (write, _) = planned(CUTTING, **fields).writes
+    no = Refusal(write, "Forbidden", FORBIDDEN)
+    made = planned(CUTTING, refusal=no, **fields)
+    assert created(made) == []
+    assert made.requeue_after_s == 10
+    post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
+    assert post[:2] == ("Unknown", "HookRefused")
+    waiting = hook_entry("Post", "Unknown", reason="HookRefused", age_s=301)
+    late = begun(hook_entry("Pre"), ENSURED, waiting, metadata=HELD)
+    assert created(planned(late, **fields)) == ["stash-hook-post-nightly-1"]
+    over = planned(late, refusal=no, **fields)
+    assert status_in(over)["phase"] == "Failed"
+    gone = Refusal(write, "Forbidden", "… because it is being terminated")
+    assert status_in(planned(CUTTING, refusal=gone, **fields))["phase"] == "Failed"
+
+
+def test_a_post_hook_whose_job_was_deleted_runs_once_more() -> None:
+    """It may not have run."""
+    gone = Executor(job_gone=True, pods_gone=True)
+    made = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=gone, snapshots=all_ready())
+    assert created(made) == ["stash-hook-post-nightly-1"]
+    post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
+    assert post[1] == "HookStartedAgain"
+
+
+def test_a_tampered_post_hook_is_not_created() -> None:
+    """Whoever may edit Jobs of the namespace could otherwise have any Job created anywhere."""
+    other = post_job(CUTTING)
+    other["metadata"] = {**other["metadata"], "namespace": "kube-system"}
+    carriers: tuple[Any, ...] = (other, {"metadata": {}}, ["no object"])
+    for carried in carriers:
+        pre = Executor(hook_of(CUTTING, carried=carried))
+        made = planned(CUTTING, spec=HOOKED, pre=pre, snapshots=all_ready())
+        assert created(made) == []
+        assert status_in(made)["phase"] == "Failed"
+        assert "was changed" in str(target_in(made)["conditions"])
+
+
+def test_after_the_pre_hook_a_refused_job_still_lets_the_application_go_on() -> None:
+    """Quota refuses the Job of the VolumeSnapshots."""
+    (write, _) = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN)).writes
+    no = Refusal(write, "Forbidden", FORBIDDEN)
+    made = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN), refusal=no)
+    assert created(made) == []
+    assert FORBIDDEN in errors(made)[CLAIMS[0]]
+    failed = begun(
+        *target_in(made)["conditions"], stats=tuple(target_in(made)["stats"]), metadata=HELD
+    )
+    assert created(planned(failed, spec=HOOKED, pre=carrying(failed))) == [
+        "stash-hook-post-nightly-1"
+    ]
+
+
+def test_a_post_hook_alone_is_built_when_it_is_due() -> None:
+    """Its target is read then; without it the hook failed, and says so."""
+    spec = snapshot_spec(hooks=hooks(pre=False))
+    assert needs_reading(observed(RUN, spec=spec, executor=GOOD, snapshots=all_ready()), NOW)
+    uncut = (volume_snapshot(CLAIMS[0], ready=False, cut=False),)
+    assert not needs_reading(observed(RUN, spec=spec, executor=GOOD, snapshots=uncut), NOW)
+    made = run(spec=spec, reading=reading())
+    assert created(made)[-1] == "stash-hook-post-nightly-1"
+    gone = run(spec=spec, reading=Reading())
+    assert status_in(gone)["phase"] == "Failed"
+    assert "does not exist" in str(target_in(gone)["conditions"])
+
+
+def test_a_job_of_a_hook_that_a_crash_hid_is_recorded() -> None:
+    """Its condition was not written."""
+    new = session(age_s=5, metadata=HELD)
+    made = planned(new, spec=HOOKED, pre=carrying(new))
+    assert created(made) == []
+    pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
+    assert pre[0] == "Unknown"
+
+
+# which planner
+
+
+def test_what_was_observed_says_which_planner_is_asked() -> None:
+    """Both are reachable by one function."""
+    both = (observed(), session_observed())
+    names = [
+        [name_of(w.body) for w in dispatch.plan(seen, NOW).writes if isinstance(w, CreateOnce)]
+        for seen in both
+    ]
+    assert names == [["stash-vs-nightly-1"], ["stash-backup-nightly-1-0"]]
+    assert isinstance(both[0], SnapshotSessionObserved)
