@@ -22,6 +22,8 @@ HOOK_VERB = "hook"
 POST_HOOK = "drey.dev/post-hook"
 """Annotation of a preBackup Job: the complete postBackup Job, as JSON, which has to run even when
 the configuration is gone by then. Finalizer of its session, until that Job has ended."""
+FOREGROUND = "foregroundDeletion"
+"""Finalizer of Kubernetes: the object goes when its dependents are gone."""
 BACKSTOP_S = 120
 """How much longer than its timeout a hook's Job may last: the runner keeps the time itself."""
 MAX_ANNOTATION_BYTES = 240 * 1024

@@ -160,11 +160,13 @@ def project_pod(pod: Obj) -> Obj:
 
 
 def project_job(job: Obj) -> Obj:
-    """Keep of a Job its identity and its outcome."""
+    """Keep of a Job its identity, how long it may last, and its outcome."""
+    limit = {key: value for key, value in spec(job).items() if key == "activeDeadlineSeconds"}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": _metadata(job),
+        **({"spec": limit} if limit else {}),
         "status": {key: value for key, value in status(job).items() if key in _JOB_STATUS},
     }
 

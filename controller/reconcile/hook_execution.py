@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from controller.api.conditions import Condition, Phase, Type
 from controller.api.hooks import ExecutionPolicy
-from controller.api.objects import Obj, annotations_of
+from controller.api.objects import Obj, annotations_of, spec
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.build.hook import BACKSTOP_S
 from controller.reconcile.execution import LOST_S, Died, Ended, Running, Waiting, verdict
@@ -94,7 +94,8 @@ def progress(
 ) -> Progress:
     """Return how far a hook is. `executor` is its Job, which need not be looked for before it runs.
 
-    Its Job ends by itself; should it not, because its node is dead, it is given up.
+    Its Job ends by itself; should it not, because its node is dead, it is given up. How long it may
+    take its Job says: the invoker may be gone by now, or say something else.
     """
     entry = next((c for c in conditions if c.get("type") == hook.type.value), None)
     if entry is None:
@@ -105,6 +106,8 @@ def progress(
         return Over(str(entry.get("message") or "it failed") if failed else "")
     if entry.get("reason") == REFUSED:
         return Idle(refused_since=since)
+    if own_s := spec(executor.job or {}).get("activeDeadlineSeconds"):
+        timeout_s = min(MAX_HOOK_TIMEOUT_S, own_s - BACKSTOP_S)
     # Its Job's own deadline comes before that of a pod that does not start.
     longest_s = timeout_s + BACKSTOP_S + LOST_S
     found = verdict(

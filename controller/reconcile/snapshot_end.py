@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from controller.api.conditions import Condition, Phase, Type, merged, outcome, without
+from controller.api.conditions import FINAL_PHASES, Condition, Phase, Type, merged, outcome, without
 from controller.api.job_input import Invoker, Target
 from controller.api.metrics import SNAPSHOTTER, Subject, session_samples
 from controller.api.objects import (
@@ -25,7 +25,7 @@ from controller.api.objects import (
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, VOLUME_SNAPSHOT
 from controller.api.text import parse_time
-from controller.build.hook import POST_HOOK
+from controller.build.hook import FOREGROUND, POST_HOOK
 from controller.build.input import metrics_group
 from controller.plan import Delete, Finalizer, Note, Plan, Push, Ref, SetStatus, Write
 from controller.reconcile.backup_end import UPDATER, history_writes
@@ -109,6 +109,21 @@ def release(session: Obj) -> tuple[Write, ...]:
     # Without resourceVersion: it follows a write of the status.
     ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
     return (Finalizer(ref, POST_HOOK, present=False),)
+
+
+def background(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
+    """Return what turns a deletion in the foreground into one in the background.
+
+    In the foreground the garbage collector deletes the Jobs of a session that is held, also the one
+    that is to set the application going again. Whoever deletes so still waits for the session.
+    """
+    session = seen.session
+    is_over = status(session).get("phase") in FINAL_PHASES
+    if is_over or not {POST_HOOK, FOREGROUND} <= set(finalizers_of(session)):
+        return ()
+    ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
+    write = Finalizer(ref, FOREGROUND, present=False)
+    return () if seen.refusal is not None and seen.refusal.write == write else (write,)
 
 
 def _retention(

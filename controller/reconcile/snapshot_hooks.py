@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from controller.api.backup import BackupConfigurationSpec
+from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
 from controller.api.conditions import Condition, Phase, Type, target_found
 from controller.api.hooks import ExecutionPolicy, Handler, hook_input
 from controller.api.names import hook_job_name
@@ -18,6 +18,7 @@ from controller.api.objects import (
     annotations_of,
     controller_uid,
     dig,
+    finalizers_of,
     is_deleting,
     name_of,
     namespace_of,
@@ -25,9 +26,9 @@ from controller.api.objects import (
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB, PVC
 from controller.api.workload import selector_of
-from controller.build.hook import POST_HOOK, HookOrder, hook_job
+from controller.build.hook import FOREGROUND, POST_HOOK, HookOrder, hook_job
 from controller.build.hook import Hook as When
-from controller.build.identity import hook_account, hook_rbac
+from controller.build.identity import hook_account, hook_identity, hook_rbac
 from controller.plan import CreateOnce, Write
 from controller.reconcile.hook_execution import (
     POST_BACKUP,
@@ -203,9 +204,30 @@ def _carried(seen: SnapshotSessionObserved, annotations: Obj) -> PostHook:
         )
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         is_ours = False
-    return PostHook(
-        policy, job if is_ours else f"annotation {POST_HOOK} of its preBackup Job was changed"
+    if not is_ours:
+        return PostHook(policy, f"annotation {POST_HOOK} of its preBackup Job was changed")
+    return PostHook(policy, job, _access_of(seen, job))
+
+
+def _access_of(seen: SnapshotSessionObserved, job: Obj) -> tuple[Write, ...]:
+    """Return what lets a carried Job run commands, nothing where that is there.
+
+    Of a session that is deleted in the foreground the garbage collector may have taken it.
+    """
+    session = seen.session
+    is_there = bool(seen.access) and FOREGROUND not in finalizers_of(session)
+    if is_there or not is_deleting(session):
+        return ()
+    account = str(dig(job, "spec", "template", "spec", "serviceAccountName") or "")
+    given = "" if account == hook_identity(BACKUP_SESSION, name_of(session)) else account
+    objects = hook_rbac(
+        BACKUP_SESSION,
+        session,
+        {"metadata": {"name": str(dig(session, "spec", "invoker", "name") or "")}},
+        BACKUP_CONFIGURATION,
+        RuntimeSettings(pod={"serviceAccountName": given} if given else {}),
     )
+    return tuple(CreateOnce(resource, body) for resource, body in objects)
 
 
 def _job(

@@ -39,7 +39,7 @@ from controller.reconcile.hook_execution import (
     progress,
 )
 from controller.reconcile.interruption import interruption
-from controller.reconcile.snapshot_end import end, release
+from controller.reconcile.snapshot_end import background, end, release
 from controller.reconcile.snapshot_hooks import Step, carries_post_hook, post_step
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_sources import Sources, sources_of
@@ -69,6 +69,12 @@ NO_HOOK = "the preBackup hook failed, so that no VolumeSnapshot was made"
 
 def plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     """Return what a BackupSession with VolumeSnapshots needs now."""
+    found = _plan(seen, now)
+    before = background(seen)
+    return replace(found, writes=(*before, *found.writes)) if before else found
+
+
+def _plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     session = seen.session
     is_held = POST_HOOK in finalizers_of(session)
     if status(session).get("phase") in FINAL_PHASES and not is_held:

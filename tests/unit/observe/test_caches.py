@@ -73,11 +73,13 @@ def test_a_projected_pod_keeps_what_the_verdict_needs() -> None:
 
 
 def test_a_projected_job_keeps_identity_and_outcome() -> None:
-    """Its spec is large and never read again."""
+    """Its spec is large and never read again, but for how long it may last."""
     full = {**job(session(), active=1, conditions=[], uncountedTerminatedPods={}), "spec": {"x": 1}}
     kept = project_job(full)
     assert "spec" not in kept
     assert kept["status"] == {"active": 1, "conditions": []}
+    limited = {**full, "spec": {"activeDeadlineSeconds": 420, "x": 1}}
+    assert project_job(limited)["spec"] == {"activeDeadlineSeconds": 420}
     assert kept["metadata"]["ownerReferences"] == full["metadata"]["ownerReferences"]
 
 

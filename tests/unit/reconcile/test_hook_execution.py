@@ -108,6 +108,17 @@ def test_a_running_hook_is_waited_for_until_it_is_given_up() -> None:
     assert state == Over("HookTimedOut: its Job did not end in time (5m0s)", is_recorded=False)
 
 
+def test_a_job_says_itself_how_long_it_may_take() -> None:
+    """Its configuration is gone, or allows less by now: its hook runs all the same."""
+    made = {**hook_of(SESSION, age_s=2000), "spec": {"activeDeadlineSeconds": 3600 + 120}}
+    runs, entry = Executor(made, pod(running(), of=made)), hook_entry("Pre", "Unknown", age_s=2000)
+    assert found(runs, entry) == Busy(3600 + 120 + 300 - 2000)
+    endless = {**made, "spec": {"activeDeadlineSeconds": 10**9}}
+    state = found(Executor(endless), hook_entry("Pre", "Unknown", age_s=6 * 3600 + 421))
+    assert isinstance(state, Over)
+    assert "6h0m0s" in state.failure
+
+
 def test_a_pod_that_does_not_start_is_left_to_the_jobs_own_deadline() -> None:
     """To delete the Job would delete the postBackup Job that it carries."""
     state = found(Executor(hook_of(SESSION, age_s=650)), hook_entry("Pre", "Unknown", age_s=650))

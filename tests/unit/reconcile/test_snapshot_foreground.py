@@ -1,0 +1,79 @@
+"""A session that is deleted in the foreground between its hooks (D17)."""
+
+from controller.api.objects import name_of
+from controller.api.resources import BACKUP_SESSION
+from controller.plan import CreateOnce, Finalizer, Plan, Refusal
+from controller.reconcile.observed import Executor
+from controller.reconcile.snapshot_session import plan
+from tests.support.builders import NOW, before, pod, running
+from tests.support.snapshot_sessions import (
+    ENSURED,
+    begun,
+    created,
+    creation_job,
+    hook_entry,
+    hook_of,
+    observed,
+    post_job,
+)
+
+HELD = "drey.dev/post-hook"
+METADATA = {"finalizers": [HELD, "foregroundDeletion"], "deletionTimestamp": before(1)}
+CUTTING = begun(hook_entry("Pre"), ENSURED, metadata=METADATA)
+
+
+def planned(*, refusal: Refusal | None = None, account: str = "") -> Plan:
+    """Return the plan for a session whose VolumeSnapshots are being cut; its invoker is gone."""
+    job, carried = creation_job(CUTTING), post_job(CUTTING)
+    name = account or "stash-hook-identity-nightly-1"
+    carried["spec"] = {"template": {"spec": {"serviceAccountName": name}}}
+    pre = Executor(hook_of(CUTTING, carried=carried))
+    fields = {"configuration": None, "reading": None, "refusal": refusal}
+    executor = Executor(job, pod(running(), of=job))
+    return plan(observed(CUTTING, pre=pre, executor=executor, **fields), NOW)
+
+
+def test_it_goes_on_in_the_background() -> None:
+    """Else the garbage collector deletes the Job that sets the application going again."""
+    first, *_ = found = planned().writes
+    assert isinstance(first, Finalizer)
+    assert (first.ref.resource, first.name, first.present) == (
+        BACKUP_SESSION, "foregroundDeletion", False,
+    )  # fmt: skip
+    assert first.ref.uid
+    assert not first.ref.resource_version
+    assert sum(isinstance(write, Finalizer) for write in found) == 1
+
+
+def test_what_lets_the_hook_run_commands_is_there_again() -> None:
+    """The garbage collector was faster."""
+    assert created(planned()) == [
+        "stash-hook-identity-nightly-1", "stash-hook-identity-nightly-1",
+        "stash-hook-post-nightly-1",
+    ]  # fmt: skip
+
+
+def test_an_account_that_the_user_gave_is_only_bound() -> None:
+    """It is not ours to create."""
+    binding, job = (w.body for w in planned(account="robot").writes if isinstance(w, CreateOnce))
+    assert binding["kind"] == "RoleBinding"
+    assert binding["subjects"][0]["name"] == "robot"
+    assert name_of(job) == "stash-hook-post-nightly-1"
+
+
+def test_a_refusal_does_not_keep_the_application_frozen() -> None:
+    """What comes after is tried all the same."""
+    refused = Refusal(planned().writes[0], "Forbidden", "no")
+    writes = planned(refusal=refused).writes
+    assert not any(isinstance(write, Finalizer) for write in writes)
+    assert any(isinstance(write, CreateOnce) for write in writes)
+
+
+def test_one_that_nothing_is_owed_to_is_left_to_the_garbage_collector() -> None:
+    """Of a session without hooks, or one that has ended, nothing is to be kept."""
+    free = begun(ENSURED, metadata={**METADATA, "finalizers": ["foregroundDeletion"]})
+    assert plan(observed(free, reading=None), NOW) == Plan()
+    final = begun(hook_entry("Pre"), ENSURED, metadata=METADATA, phase="Failed")
+    (write,) = plan(observed(final, reading=None), NOW).writes
+    assert isinstance(write, Finalizer)
+    assert write.name == HELD
