@@ -45,6 +45,7 @@ from controller.plan import Ref, Refusal
 from controller.reconcile.backup_start import executor_recorded
 from controller.reconcile.catalog import CatalogObserved
 from controller.reconcile.claim_observed import ClaimRestoreObserved
+from controller.reconcile.claim_restore import job_name as claim_job_name
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import (
     Executor,
@@ -234,7 +235,7 @@ class RestoreObserver:
         if session is None:
             return None
         spec = parse_spec(RestoreSessionSpec, session)
-        if isinstance(spec, RestoreSessionSpec) and is_snapshotter(session):
+        if isinstance(spec, RestoreSessionSpec) and self._is_of_claims(session):
             return self._claims.observe(session, spec, refusal)
         references, executor, use = References(), Executor(), PvcUse()
         conditions = status(session).get("conditions") or ()
@@ -261,6 +262,17 @@ class RestoreObserver:
             use=use,
             refusal=refusal,
         )
+
+    def _is_of_claims(self, session: Obj) -> bool:
+        """Tell whether a restore is one of VolumeSnapshots.
+
+        What it has begun counts, not what its driver is by now: its Job has to be followed.
+        """
+        name = name_of(session)
+        for job_name, answer in ((restore_job_name(name), False), (claim_job_name(name), True)):
+            if self._sight.made(session, job_name).job is not None:
+                return answer
+        return is_snapshotter(session)
 
 
 class CatalogObserver:

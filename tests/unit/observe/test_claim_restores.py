@@ -20,9 +20,10 @@ from controller.api.resources import (
 )
 from controller.build.labels import CREATED_BY
 from controller.observe.routes import RESTORE_LANE
-from controller.plan import Ref
+from controller.plan import Ref, SetStatus
 from controller.reconcile.claim_observed import ClaimRestoreObserved
-from tests.support.builders import NAMESPACE, before, condition, pod, running
+from controller.reconcile.observed import RestoreObserved
+from tests.support.builders import NAMESPACE, NOW, before, condition, job, pod, running
 from tests.support.claim_restores import (
     claim,
     claim_restore,
@@ -309,6 +310,22 @@ def test_the_binding_is_seen_while_it_exists() -> None:
             else None
         )
         assert seen.access == ((ref,) if ref else ())
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"), [(job, RestoreObserved), (creation_job, ClaimRestoreObserved)]
+)
+@pytest.mark.parametrize("driver", ["Restic", "VolumeSnapshotter"])
+def test_a_restore_is_what_it_has_begun(made: Any, expected: type[Any], driver: str) -> None:
+    """Another driver meanwhile: the Job that runs is the one to follow."""
+    raw = claim_restore(spec={**claim_spec(), "driver": driver}, status=ENSURED, age_s=40)
+    cluster = ToyCluster((RESTORE_SESSION, raw), (JOB, made(raw)))
+    lane = cluster.process.lanes[RESTORE_LANE]
+    found = lane.observe(KEY, None)
+    assert isinstance(found, expected)
+    if expected is RestoreObserved:
+        assert found.executor.job is not None
+        assert not any(isinstance(write, SetStatus) for write in lane.plan(found, NOW).writes)
 
 
 def test_a_claim_of_a_namesake_in_another_life_is_not_ours() -> None:
