@@ -10,7 +10,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from controller.api.conditions import Condition, Phase, Type, deadline_exceeded, merged, without
+from controller.api.conditions import (
+    MAX_MESSAGE,
+    Condition,
+    Phase,
+    Type,
+    deadline_exceeded,
+    merged,
+    without,
+)
 from controller.api.objects import Obj, status
 from controller.api.report import Reason, RunReport
 from controller.api.resources import RESTORE_SESSION
@@ -157,7 +165,7 @@ def _wait(
     said = [f"{host.name}: {host.said}" for host in hosts if host.said][:SAID]
     known = _waiting_message(session)
     text = f"Waiting until claims are bound. {'; '.join(said)}" if said else known
-    text = text or "Waiting until claims are bound."
+    text = (text or "Waiting until claims are bound.")[:MAX_MESSAGE]
     old = status(session)
     new = old
     if text != known:

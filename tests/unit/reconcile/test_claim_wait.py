@@ -346,6 +346,16 @@ def volume(*, age_s: float = 2, **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": "pv", "creationTimestamp": before(age_s), **metadata}}
 
 
+def test_long_words_are_said_once() -> None:
+    """A condition holds less than several Events may say: what was cut is no news."""
+    bound = {**BOUND[1], "changedAt": ""}  # whose duration ends now, whenever that is
+    raw = claim_restore(status=ENSURED, age_s=60)
+    words = {"data-0": ("x" * 600, "y" * 600)}
+    first = planned_for(claim(age_s=50), bound, raw=raw, words=words)
+    later = next_of(first, age_s=61)
+    assert planned_for(claim(age_s=51), bound, raw=later, words=words).writes == ()
+
+
 @pytest.mark.parametrize(
     ("name", "found", "phase"),
     [
