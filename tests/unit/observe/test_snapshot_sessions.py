@@ -129,6 +129,44 @@ def test_a_missing_volume_snapshot_is_looked_for_once_its_job_ended_a_while_ago(
     assert reads.take() == []
 
 
+def test_nobody_asks_for_the_job_of_volume_snapshots_that_are_all_there(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its pod: both may be gone for hours before the driver is done."""
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    step(cluster)
+    reads = Reads(cluster, monkeypatch)
+    cluster.server.remove(POD, key_of(cluster.server.all(POD)[0]))
+    step(cluster)
+    cluster.server.remove(JOB, key_of(cluster.server.all(JOB)[0]))
+    step(cluster)
+    assert reads.take() == []
+    assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Running"
+
+
+def test_the_job_that_carries_the_post_hook_is_looked_for_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A session that is held must not be let go because a cache is late."""
+    cluster = SnapshotCluster(with_hooks=True)
+    assert cluster.settle(cluster.remove_pod)
+    cluster.new_session(1, is_owned=False)
+    catch_up(cluster)
+    cluster.turn(ROUTE)
+    cluster.turn(ROUTE)
+    (job,) = cluster.server.all(JOB)
+    old = cluster.server.objects[BACKUP_SESSION, KEY]
+    cluster.server.put_object(BACKUP_SESSION, {**old, "status": {}})
+    catch_up(cluster)
+    cluster.process.stores[JOB].delete(job)
+    reads = Reads(cluster, monkeypatch)
+    assert uid_of(seen(cluster).pre.job or {}) == uid_of(job)
+    assert "get Job" in reads.take()
+
+
 def test_a_late_cache_is_no_missing_volume_snapshot(cluster: SnapshotCluster) -> None:
     """The list finds what no event has told of yet."""
     step(cluster)

@@ -27,6 +27,7 @@ from controller.reconcile.observed import Executor, Limits
 from tests.support.builders import (
     DISRUPTED,
     NOW,
+    UNSCHEDULABLE,
     configuration,
     job_failed,
     pod,
@@ -121,8 +122,11 @@ def test_a_job_says_itself_how_long_it_may_take() -> None:
 
 def test_a_pod_that_does_not_start_is_left_to_the_jobs_own_deadline() -> None:
     """To delete the Job would delete the postBackup Job that it carries."""
-    state = found(Executor(hook_of(SESSION, age_s=650)), hook_entry("Pre", "Unknown", age_s=650))
+    job = hook_of(SESSION, age_s=650)
+    pending = pod(phase="Pending", conditions=(UNSCHEDULABLE,), of=job, age_s=650)
+    state = found(Executor(job, pending), hook_entry("Pre", "Unknown", age_s=650))
     assert isinstance(state, Busy)
+    assert "Insufficient memory" in state.words
 
 
 def test_a_job_that_somebody_deleted_is_lost_once() -> None:

@@ -79,6 +79,14 @@ def test_of_a_claim_that_failed_nothing_goes() -> None:
     assert status_in(made)["phase"] == "Failed"
 
 
+def test_without_any_success_nothing_is_said_of_retention() -> None:
+    """It was not applied."""
+    raw = begun(stats=tuple(failed_entry(claim) for claim in CLAIMS))
+    made = end(raw=raw, snapshots=())
+    assert gone(made) == []
+    assert "RetentionPolicyApplied" not in conditions_in(status_in(made)["conditions"])
+
+
 def test_without_a_rule_all_stay() -> None:
     """And the condition says so (D6)."""
     made = end(spec=snapshot_spec(retentionPolicy={"name": "all", "prune": True}))
