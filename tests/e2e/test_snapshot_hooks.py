@@ -221,8 +221,19 @@ def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:
     assert names([snapshot]) == [f"data-app-0-{suffix(session)}"]
 
 
-def test_configuration_deleted_between_hooks(space: Space, faults: Faults) -> None:
-    """The configuration goes, and its session with it; the application is thawed before that."""
+DELETED = [
+    ("backupconfiguration", "background"),
+    ("backupconfiguration", "foreground"),
+    ("backupsession", "foreground"),
+]
+
+
+@pytest.mark.parametrize(("kind", "cascade"), DELETED, ids=["-".join(d) for d in DELETED])
+def test_deleted_between_hooks(space: Space, faults: Faults, kind: str, cascade: str) -> None:
+    """The configuration goes, and its session with it; the application is thawed before that.
+
+    In the foreground the garbage collector deletes what belongs to the session before it is gone.
+    """
     faults.set({"call": "CreateSnapshot", "delay_s": 6})
     start(space)
     ready(space, hooked(space))
@@ -240,9 +251,9 @@ def test_configuration_deleted_between_hooks(space: Space, faults: Faults) -> No
     wait_frozen(space)
     held = space.get("backupsession", "first") or {}
     assert FINALIZER in held["metadata"]["finalizers"]
-    space.cluster.kubectl(
-        "-n", space.name, "delete", "backupconfiguration", "backup", "--wait=false"
-    )
+    name = "first" if kind == "backupsession" else "backup"
+    how = ("--wait=false", f"--cascade={cascade}")
+    space.cluster.kubectl("-n", space.name, "delete", kind, name, *how)
     wait_thawed(space)
     space.cluster.until("the session is gone", lambda: not space.get("backupsession", "first"))
     assert done(space) == ["freeze", "thaw"]
