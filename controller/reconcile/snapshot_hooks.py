@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import get_args
 
 from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
-from controller.api.conditions import Condition, Phase, Type, target_found
+from controller.api.conditions import Condition, Phase, Type, status_of, target_found
 from controller.api.hooks import ExecutionPolicy, Handler, hook_input
 from controller.api.names import hook_job_name
 from controller.api.objects import (
@@ -146,7 +146,7 @@ def _begin(
     hook = post_hook_of(seen)
     if hook is None:
         unclear = _failed("its Job is gone, and nothing says any more what it was to do")
-        return Step(is_done=True) if state == Idle() else unclear
+        return Step(is_done=True) if state == Idle() and not _is_owed(seen) else unclear
     is_last = not dig(seen.session, "spec", "retryLeft") or _is_abandoned(seen)
     allowed = is_allowed(hook.policy, phase, is_last_try=is_last)
     if allowed is None or (phase is None and not are_cut):
@@ -159,6 +159,13 @@ def _begin(
         return _refused(seen, seen.refusal.message, state, now)
     condition = started(POST_BACKUP, again=isinstance(state, Lost))
     return Step(is_done=False, condition=condition, writes=hook.writes)
+
+
+def _is_owed(seen: SnapshotSessionObserved) -> bool:
+    """Tell whether something was begun that the postBackup hook is to undo."""
+    conditions = dig(seen.session, "status", "targets", 0, "conditions") or ()
+    is_held = POST_HOOK in finalizers_of(seen.session)
+    return is_held and status_of(conditions, Type.PRE_BACKUP_HOOK) is not None
 
 
 def _refused(seen: SnapshotSessionObserved, said: str, state: Idle | Lost, now: datetime) -> Step:

@@ -1,4 +1,8 @@
-"""A session that is deleted in the foreground between its hooks (D17)."""
+"""What is deleted between the hooks of a session, not in the background (D17)."""
+
+from typing import Any
+
+import pytest
 
 from controller.api.objects import name_of
 from controller.api.resources import BACKUP_SESSION
@@ -8,13 +12,18 @@ from controller.reconcile.snapshot_session import plan
 from tests.support.builders import NOW, before, pod, running
 from tests.support.snapshot_sessions import (
     ENSURED,
+    all_ready,
     begun,
+    conditions_in,
     created,
     creation_job,
     hook_entry,
     hook_of,
     observed,
     post_job,
+    snapshot_spec,
+    status_in,
+    target_in,
 )
 
 HELD = "drey.dev/post-hook"
@@ -77,3 +86,19 @@ def test_one_that_nothing_is_owed_to_is_left_to_the_garbage_collector() -> None:
     (write,) = plan(observed(final, reading=None), NOW).writes
     assert isinstance(write, Finalizer)
     assert write.name == HELD
+
+
+@pytest.mark.parametrize("gone", [{"configuration": None}, {"spec": snapshot_spec()}])
+def test_an_application_that_nobody_can_set_going_again_is_told_of(gone: dict[str, Any]) -> None:
+    """The first Job, which carries the second one, is gone; so is what the second one is to do."""
+    held = begun(hook_entry("Pre"), ENSURED, metadata={"finalizers": [HELD]})
+    made = plan(observed(held, snapshots=all_ready(), reading=None, **gone), NOW)
+    assert status_in(made)["phase"] == "Failed"
+    state, _, text = conditions_in(target_in(made)["conditions"])[
+        "PostBackupHookExecutionSucceeded"
+    ]
+    assert state == "False"
+    assert "nothing says any more what it was to do" in text
+    free = begun(ENSURED, metadata={"finalizers": [HELD]})
+    made = plan(observed(free, snapshots=all_ready(), reading=None, **gone), NOW)
+    assert status_in(made)["phase"] == "Succeeded"
