@@ -11,6 +11,7 @@ from controller.api.backup import (
     backup_configuration_problems,
 )
 from controller.api.conditions import (
+    MAX_MESSAGE,
     Condition,
     InvokerPhase,
     Type,
@@ -265,7 +266,8 @@ def _finish(
     wait_s = None if ready else retry_in_s(entries, WAITED_FOR, now)
     facts = {"phase": phase.value}
     if not ready:
-        facts["waits_for"] = next((c.message for c in conditions if c.status is not True), "")
+        said = next((c.message for c in conditions if c.status is not True), "")
+        facts["waits_for"] = said[:MAX_MESSAGE]
     return Plan(writes=writes, notes=notes, requeue_after_s=wait_s, facts=facts)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from controller.api.conditions import (
     FINAL_PHASES,
+    MAX_MESSAGE,
     Condition,
     Phase,
     Type,
@@ -152,7 +153,7 @@ def _hold(
         writes=status_writes(seen.session, new),
         notes=held_notes(seen.session, conditions),
         requeue_after_s=None if look_s is None else min(look_s, _interval(seen, now)),
-        facts={"step": "waiting", "phase": phase.value, "waits_for": said},
+        facts={"step": "waiting", "phase": phase.value, "waits_for": said[:MAX_MESSAGE]},
     )
 
 

@@ -146,6 +146,13 @@ def test_a_snapshot_that_is_no_source_is_waited_for_then_an_error(
     assert "ClaimsWaiting" not in conditions_in(ended)
 
 
+def test_many_claims_that_wait_make_no_long_line() -> None:
+    """The log says as much as the condition does."""
+    raw = claim_restore(spec=claim_spec(replicas=300))
+    planned = plan(claim_observed(raw, storage=stored(snapshots={})), NOW)
+    assert len(planned.facts["waits_for"]) == len(conditions_in(planned)["ClaimsWaiting"][2])
+
+
 def test_without_a_timeout_the_wait_ends_when_nothing_changes() -> None:
     """Two hours after the last change of a snapshot, not of the session's creation."""
     old = claim_restore(age_s=10_000)
