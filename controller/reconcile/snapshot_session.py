@@ -6,11 +6,11 @@ recorded is found again by its name.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controller.api.conditions import FINAL_PHASES, Condition, Phase, Type, merged, status_of
+from controller.api.conditions import FINAL_PHASES, Condition, Type, status_of
 from controller.api.objects import (
     Obj,
     dig,
@@ -21,14 +21,11 @@ from controller.api.objects import (
     status,
 )
 from controller.api.report import Reason
-from controller.api.resources import JOB
 from controller.api.text import parse_time
 from controller.build.hook import POST_HOOK
-from controller.plan import Delete, Plan, Ref, Write
+from controller.plan import Plan
 from controller.reconcile import retry
 from controller.reconcile.backup_start import hindrance
-from controller.reconcile.closing import closing_writes
-from controller.reconcile.execution import Died, Running, Waiting
 from controller.reconcile.hook_execution import (
     PRE_BACKUP,
     Busy,
@@ -38,10 +35,10 @@ from controller.reconcile.hook_execution import (
     hook_timeout_s,
     progress,
 )
-from controller.reconcile.interruption import interruption
-from controller.reconcile.snapshot_end import background, end, release
-from controller.reconcile.snapshot_hooks import Step, carries_post_hook, post_step
+from controller.reconcile.snapshot_end import background, release
+from controller.reconcile.snapshot_hooks import carries_post_hook
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
+from controller.reconcile.snapshot_settlement import abandoned, settle
 from controller.reconcile.snapshot_sources import Sources, sources_of
 from controller.reconcile.snapshot_start import (
     begin,
@@ -53,16 +50,12 @@ from controller.reconcile.snapshot_start import (
 from controller.reconcile.snapshot_status import (
     changed_status,
     deadline_condition,
-    entry_of,
     executor_ensured,
-    incomplete_condition,
     outcome_of,
-    recorded_failure,
     status_writes,
     target_conditions,
-    waiting_condition,
 )
-from controller.reconcile.snapshot_wait import Host, Hosts, hosts_of
+from controller.reconcile.snapshot_wait import Host, hosts_of
 
 NO_HOOK = "the preBackup hook failed, so that no VolumeSnapshot was made"
 
@@ -140,7 +133,7 @@ def _follow(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     ensured = status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED)
     if ensured is None and status_of(conditions, Type.PRE_BACKUP_HOOK) == "True":
         return _create_after_hook(seen, now)
-    return _settle(seen, hosts_of(seen, now), now)
+    return settle(seen, hosts_of(seen, now), now)
 
 
 def _record_pre_hook(seen: SnapshotSessionObserved, failure: str, now: datetime) -> Plan:
@@ -179,7 +172,7 @@ def _create_after_hook(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         new = changed_status(seen.session, now, target=[executor_ensured(None)])
         facts = {"step": "job_found", "job": name_of(seen.executor.job)}
         return Plan(writes=status_writes(seen.session, new), facts=facts)
-    if gone := _abandoned(seen):
+    if gone := abandoned(seen):
         return _give_up(seen, gone, [executor_ensured(gone)], now)
     if (deadline := status(seen.session).get("sessionDeadline")) and now >= parse_time(deadline):
         late = "timeOut has passed while the preBackup hook ran"
@@ -203,138 +196,3 @@ def _sources(seen: SnapshotSessionObserved) -> Sources | str:
     if isinstance(sources, Sources) and not sources.claims:
         return f"none of its claims can be snapshotted. {outcome_of(sources.failed).error}"
     return sources
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """How far the run is: its claims, its Job to be stopped, its postBackup hook."""
-
-    hosts: Hosts
-    stopped: tuple[Write, ...]
-    post: Step
-
-
-def _settle(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) -> Plan:
-    """Wait for the VolumeSnapshots, run the postBackup hook as soon as it may, then end."""
-    gone = "" if hosts.are_decided else _abandoned(seen)
-    stopped = _stopped(seen, hosts, is_abandoned=bool(gone))
-    if gone:
-        hosts = _cancelled(hosts, gone)
-    earlier = _earlier(seen.session)
-    is_decided = hosts.are_decided
-    unknown = not hosts.is_known
-    open_result = outcome_of(hosts.hosts, earlier=earlier, unknown=unknown)
-    phase = open_result.phase if is_decided else None
-    post = post_step(seen, phase, now, are_cut=hosts.are_cut)
-    stage = _Stage(hosts, stopped, post)
-    if not is_decided or not post.is_done:
-        return _wait(seen, stage, now)
-    result = outcome_of(hosts.hosts, earlier=earlier, after=post.failure, unknown=unknown)
-    conditions = incomplete_condition(hosts.hosts)
-    if hosts.is_overdue:
-        conditions.append(deadline_condition(seen.session))
-    is_good = result.phase is Phase.SUCCEEDED
-    target: dict[str, Any] = {
-        "phase": (Phase.SUCCEEDED if is_good else Phase.FAILED).value,
-        "stats": [entry_of(host) for host in hosts.hosts],
-        "totalHosts": len(hosts.hosts),
-    }
-    if post.condition is not None:
-        old = target_conditions(seen.session)
-        target["conditions"] = merged(old, [post.condition], now)
-    return end(
-        seen,
-        result,
-        now,
-        target=target,
-        hosts=hosts.hosts,
-        conditions=conditions,
-        before=stopped,
-    )
-
-
-def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
-    """Say what is new, and what is waited for."""
-    hosts, post = stage.hosts, stage.post
-    old = status(seen.session).get("conditions") or ()
-    conditions = waiting_condition(hosts.hosts, old)
-    if hosts.is_overdue:
-        conditions.append(deadline_condition(seen.session))
-    target = [post.condition] if post.condition is not None else []
-    new = changed_status(seen.session, now, target=target, hosts=hosts.hosts, conditions=conditions)
-    creation = hosts.creation
-    if isinstance(creation, Waiting | Running):
-        entries = interruption(new.get("conditions") or (), Type.BACKUP_WAITING, creation, now)
-        new = new if entries is None else {**new, "conditions": entries}
-    waits = [s for s in (hosts.requeue_after_s, post.requeue_after_s) if s is not None]
-    return Plan(
-        writes=closing_writes(
-            (*stage.stopped, *post.writes), status_writes(seen.session, new), seen.refusal
-        ),
-        requeue_after_s=min(waits, default=None),
-        facts=_story(stage),
-    )
-
-
-def _story(stage: _Stage) -> dict[str, Any]:
-    hosts, post = stage.hosts, stage.post
-    if post.writes:
-        return {"step": "post_hook_started"}
-    if hosts.are_decided:
-        return {"step": "waiting_for_hook"}
-    if isinstance(hosts.creation, Waiting):
-        words = hosts.creation.words
-        return {"step": "waiting_for_pod", "words": words} if words else {}
-    if hosts.creation is not None:
-        return {"step": "creating"}
-    words = "; ".join(f"{host.name}: {host.words}" for host in hosts.hosts if host.words)
-    return {"step": "waiting_for_driver", **({"words": words} if words else {})}
-
-
-def _stopped(
-    seen: SnapshotSessionObserved, hosts: Hosts, *, is_abandoned: bool
-) -> tuple[Write, ...]:
-    """Return what stops the Job: nobody wants it, or it would never end."""
-    job, creation = seen.executor.job, hosts.creation
-    if job is None or creation is None:
-        return ()
-    is_alive = isinstance(creation, Waiting | Running)
-    is_given_up = is_abandoned or (hosts.is_late and hosts.are_decided)
-    hangs = isinstance(creation, Died) and creation.end_job
-    if not (hangs or (is_alive and is_given_up)):
-        return ()
-    ref = Ref.to(JOB, job)
-    return (Delete(Ref(JOB, ref.namespace, ref.name, ref.uid)),)
-
-
-def _cancelled(hosts: Hosts, reason: str) -> Hosts:
-    """Return the claims of a run that nobody wants any more: what exists stays."""
-    ended_hosts = tuple(
-        host
-        if host.is_decided
-        else host.failed(
-            "Cancelled",
-            f"{reason}; VolumeSnapshot {host.snapshot} stays, and was not ready"
-            if host.snapshot
-            else reason,
-        )
-        for host in hosts.hosts
-    )
-    return replace(hosts, hosts=ended_hosts, creation=None, requeue_after_s=None)
-
-
-def _abandoned(seen: SnapshotSessionObserved) -> str:
-    """Say why nobody wants the backup any more, nothing when somebody does (D15)."""
-    if is_deleting(seen.session):
-        return "the session was deleted during the backup: it was ended"
-    if seen.configuration is None or is_deleting(seen.configuration):
-        invoker = dig(seen.session, "spec", "invoker") or {}
-        name = f"{invoker.get('kind')} {namespace_of(seen.session)}/{invoker.get('name')}"
-        return f"{name} was deleted during the backup: it was ended"
-    return ""
-
-
-def _earlier(session: Obj) -> str:
-    """Return why nothing was snapshotted at all."""
-    kinds = (Type.PRE_BACKUP_HOOK, Type.BACKUP_EXECUTOR_ENSURED)
-    return next((said for kind in kinds if (said := recorded_failure(session, kind))), "")

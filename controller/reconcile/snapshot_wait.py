@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from controller.api.conditions import Phase, Type, status_of
 from controller.api.objects import Obj, dig, is_deleting, meta, name_of, status
-from controller.api.report import HostReport, Reason
+from controller.api.report import MAX_TEXT, HostReport, Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.reconcile.execution import Died, Ended, Running, Verdict, Waiting, verdict
 from controller.reconcile.interruption import awaited_since
@@ -46,7 +46,8 @@ class Host:
 
     def failed(self, reason: str, error: str) -> "Host":
         """Return it as Failed."""
-        return replace(self, phase=Phase.FAILED, error=f"{reason}: {error}", is_missed=False)
+        text = f"{reason}: {error}"[:MAX_TEXT]
+        return replace(self, phase=Phase.FAILED, error=text, is_missed=False)
 
     def report(self) -> HostReport:
         """Return it as metrics have it."""
