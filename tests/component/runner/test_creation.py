@@ -30,6 +30,13 @@ COUNT = "count/volumesnapshots.snapshot.storage.k8s.io"
 QUOTAS = "/api/v1/namespaces/{}/resourcequotas/few"
 
 
+def start(server: ApiServer) -> None:
+    """Start the API server, and wait until it serves VolumeSnapshots: ready is not enough."""
+    server.start()
+    while server.request("GET", VOLUME_SNAPSHOT.path("default")).status != HTTPStatus.OK:
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
     """Run an API server that this module may stop, with the real VolumeSnapshots and our roles."""
@@ -37,8 +44,7 @@ def server() -> Iterator[ApiServer]:
         for file in sorted((support.bin_folder() / "crd").glob("*.yaml")):
             running.kubectl("apply", "--server-side", "-f", str(file))
         running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        while running.request("GET", VOLUME_SNAPSHOT.path("default")).status != HTTPStatus.OK:
-            time.sleep(0.05)
+        start(running)
         rbac = (ROOT / "manifests" / "rbac.yaml").read_text()
         roles = "\n---\n".join(
             part for part in rbac.split("---\n") if "kind: ClusterRole\n" in part
@@ -302,7 +308,7 @@ def test_api_server_away(server: ApiServer, space: Space) -> None:
         told = line_of(process)
         assert (told["level"], told["event"]) == ("warning", "api_server_fails")
     finally:
-        server.start()
+        start(server)
     run = space.finish(process)
     assert (run.code, run.report.hosts) == (0, ())
     assert [name_of(item) for item in space.snapshots()] == names_of(order)
@@ -317,7 +323,7 @@ def test_api_server_killed_in_the_middle(server: ApiServer, space: Space) -> Non
             assert process.poll() is None
         server.stop(kill=True)
     finally:
-        server.start()
+        start(server)
     run = space.finish(process)
     assert (run.code, run.report.hosts) == (0, ())
     assert [name_of(item) for item in space.snapshots()] == names_of(order)
@@ -334,7 +340,7 @@ def test_told_to_stop(server: ApiServer, space: Space) -> None:
         run = space.finish(process)
         assert time.monotonic() - began < 5.0
     finally:
-        server.start()
+        start(server)
     assert run.code == 130
     assert {host.hostname for host in run.report.hosts} == {"a", "b"}
     assert {host.reason for host in run.report.hosts} == {Reason.INTERRUPTED}
@@ -346,7 +352,7 @@ def test_deadline(server: ApiServer, space: Space) -> None:
     try:
         run = space.run(space.order("a", deadline=soon(4)))
     finally:
-        server.start()
+        start(server)
     assert run.code == 1
     (host,) = run.report.hosts
     assert host.reason == Reason.DEADLINE_EXCEEDED
