@@ -45,6 +45,7 @@ from controller.plan import Apply, CreateOnce, Delete, Finalizer, Note, Plan, Re
 from tests.support.apiserver import ApiServer
 
 LABELS = {"drey.dev/created-by": "drey"}
+NOBODY = "00000000-0000-0000-0000-000000000000"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -158,11 +159,20 @@ def test_apply_sends_the_whole_intent(client: Client, session: Obj) -> None:
 def test_apply_leaves_a_foreign_role_alone(client: Client, session: Obj) -> None:
     """A forced apply would take it over."""
     foreign = owned(session, "r", rules=[])
-    foreign["metadata"]["ownerReferences"][0]["uid"] = "00000000-0000-0000-0000-000000000000"
+    foreign["metadata"]["ownerReferences"][0] |= {"name": "another", "uid": NOBODY}
     created = client.create(ROLE, meta(session)["namespace"], foreign)
     done = run(client, Apply(ROLE, owned(session, "r", rules=[])))
     assert done.refusal is not None
     assert done.refusal.reason == FOREIGN_NAMESAKE
+    assert read(client, ROLE, created) == created
+
+
+def test_apply_waits_for_what_a_namesake_of_the_owner_left(client: Client, session: Obj) -> None:
+    """The garbage collector takes it: until then it is neither ours nor a reason to give up."""
+    left = owned(session, "r", rules=[])
+    left["metadata"]["ownerReferences"][0]["uid"] = NOBODY
+    created = client.create(ROLE, meta(session)["namespace"], left)
+    assert isinstance(run(client, Apply(ROLE, owned(session, "r", rules=[]))).error, Conflict)
     assert read(client, ROLE, created) == created
 
 
