@@ -30,6 +30,8 @@ from controller.api.resources import (
     JOB,
     POD,
     PVC,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
     VOLUME_SNAPSHOT,
 )
@@ -194,6 +196,8 @@ class SnapshotCluster(ToyCluster):
             for pod in self.pods_of(job):
                 if pod["spec"]["nodeName"] not in self._dead_nodes:
                     self.server.remove(POD, key_of(pod))
+                elif not is_deleting(pod):
+                    self.server.stop_pod(pod)  # which its dead kubelet never confirms
             if not self.pods_of(job):
                 self._finish(job, "Failed")
 
@@ -284,6 +288,7 @@ class SnapshotCluster(ToyCluster):
 
     def _stir(self, end: Callable[[dict[str, Any]], None]) -> bool:
         self.pass_time(0)
+        self.collect_garbage()
         open_ones = [
             s
             for s in self.server.all(VOLUME_SNAPSHOT)
@@ -292,6 +297,15 @@ class SnapshotCluster(ToyCluster):
         for snapshot in open_ones:
             self.ready(snapshot)
         return super()._stir(end) or bool(open_ones)
+
+    def collect_garbage(self) -> None:
+        """Remove what a controller made for a session that was gone already."""
+        sessions = {str(uid_of(found)) for found in self.server.all(BACKUP_SESSION)}
+        for resource in (JOB, SERVICE_ACCOUNT, ROLE_BINDING):
+            for found in self.server.all(resource):
+                (owner,) = meta(found)["ownerReferences"]
+                if owner["kind"] == BACKUP_SESSION.kind and owner["uid"] not in sessions:
+                    self.server.remove(resource, key_of(found))
 
     def delete_by_hand(self, job: Obj) -> None:
         """Delete a Job: of hooks only postBackup's is deleted in these stories."""
