@@ -13,6 +13,10 @@ from tests.support.evidence import answers
 BUSYBOX = "docker.io/library/busybox:1.36"
 OUTPUT_DIR = "/stash-tmp/output"
 SNAPSHOT = "0123456789abcdef" * 4
+DUMP = {
+    "name": SNAPSHOT, "path": "dump.sql", "totalSize": "36 B", "uploaded": "1.171 KiB",
+    "processingTime": "0:01", "fileStats": {"totalFiles": 1, "newFiles": 1},
+}  # fmt: skip
 ASK = """
 import pathlib, ssl, sys, urllib.error, urllib.request
 place = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -153,16 +157,10 @@ def test_backup_prepared_by_an_ordinary_image(filled: Space, catalogue: Catalogu
 def test_backup_reported_by_an_ordinary_image(filled: Space, catalogue: Catalogue) -> None:
     """What a foreign step writes into `output.json` is in the status, and decides the phase."""
     prepare = catalogue.function("prepare", "echo prepared > /stash-tmp/note")
-    snapshot = {
-        "name": SNAPSHOT, "path": "dump.sql", "totalSize": "36 B", "uploaded": "1.171 KiB",
-        "processingTime": "0:01", "fileStats": {"totalFiles": 1, "newFiles": 1},
-    }  # fmt: skip
     report = catalogue.function(
         "report",
         'test "$(cat /stash-tmp/note)" = prepared\n'
-        + output(
-            filled, hostname="db-0", phase="Succeeded", duration="3.98s", snapshots=[snapshot]
-        ),
+        + output(filled, hostname="db-0", phase="Succeeded", duration="3.98s", snapshots=[DUMP]),
     )
     configure(filled, catalogue.task("backup", prepare, report, "update-status"))
     session = filled.back_up("foreign", configuration="other")
@@ -203,7 +201,9 @@ def test_step_that_reads_the_storage_secret(filled: Space, catalogue: Catalogue)
     audit = Audit(filled.cluster.info["audit_log"])
     filled.apply(filled.secret("other"))
     ask = catalogue.program("ask", ASK)
-    report = catalogue.function("report", output(filled, hostname="db-0", phase="Succeeded"))
+    report = catalogue.function(
+        "report", output(filled, hostname="db-0", phase="Succeeded", snapshots=[DUMP])
+    )
     configure(filled, catalogue.task("backup", ask, report, "update-status"))
     filled.back_up("asking", configuration="other")
     user = f"system:serviceaccount:{filled.name}:backupconfiguration-other-0"
@@ -212,7 +212,7 @@ def test_step_that_reads_the_storage_secret(filled: Space, catalogue: Catalogue)
     assert answers(audit, "list", "secrets", filled, user=user) == [403]
     job = "stash-backup-asking-0"
     for kind in ("roles", "rolebindings"):
-        assert answers(audit, "patch", kind, filled, name=job) == [201], kind
+        assert answers(audit, "create", kind, filled, name=job) == [201], kind
         assert answers(audit, "delete", kind, filled, name=job) == [200], kind
     left = filled.cluster.kubectl("get", "role,rolebinding", "-n", filled.name, "-o", "name")
     assert job not in left
