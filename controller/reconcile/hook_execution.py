@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from controller.api.conditions import Condition, Phase, Type
 from controller.api.hooks import ExecutionPolicy
-from controller.api.objects import Obj, annotations_of, spec
+from controller.api.objects import Obj, annotations_of, is_deleting, spec
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.build.hook import BACKSTOP_S
 from controller.reconcile.execution import LOST_S, Died, Ended, Running, Waiting, verdict
@@ -62,7 +62,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Its Job was deleted before it ended, for the first time: whether it ran is not known."""
+    """Its Job was deleted before it ended well, for the first time: what it did is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,15 @@ def progress(
     found = verdict(
         executor, now=now, limits=replace(limits, start_s=max(limits.start_s, longest_s))
     )
+    left_s = (since + timedelta(seconds=longest_s) - now).total_seconds()
+    if entry["reason"] == STARTED and isinstance(found, Ended | Died) and _failure(found):
+        if executor.job is None:
+            return Lost()
+        if is_deleting(executor.job):
+            # Its pod was told to stop, and says so. The next Job has to wait for the name.
+            found = Waiting(LOST_S, "its Job is being deleted")
     if isinstance(found, Waiting | Running):
-        left_s = (since + timedelta(seconds=longest_s) - now).total_seconds()
         return _waiting(found, left_s, timeout_s)
-    if isinstance(found, Died) and found.reason == "JobDeleted" and entry["reason"] == STARTED:
-        return Lost()
     return Over(_failure(found), is_recorded=False)
 
 

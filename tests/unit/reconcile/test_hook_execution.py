@@ -1,5 +1,6 @@
 """How far a hook is, by its condition and its Job; and when one runs afterwards."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,6 +137,22 @@ def test_a_job_that_somebody_deleted_is_lost_once() -> None:
     state = found(gone, hook_entry("Pre", "Unknown", reason="HookStartedAgain"))
     assert isinstance(state, Over)
     assert "JobDeleted" in state.failure
+
+
+def test_what_the_pod_of_a_deleted_job_says_is_not_the_end() -> None:
+    """It was told to stop: the hook runs again, once its Job is gone and the name is free."""
+    told = ended_job(JOB, hook_report("told to stop"), code=1)
+    assert told.job is not None
+    metadata = {**told.job["metadata"], "deletionTimestamp": "2024-01-01T00:00:00Z"}
+    deleting = replace(told, job={**told.job, "metadata": metadata})
+    entry = hook_entry("Pre", "Unknown", age_s=20)
+    assert found(deleting, entry) == Busy(300, "its Job is being deleted")
+    assert isinstance(found(deleting, hook_entry("Pre", "Unknown", age_s=721)), Over)
+    assert found(Executor(pod=told.pod, job_gone=True), entry) == Lost()
+    again = hook_entry("Pre", "Unknown", reason="HookStartedAgain")
+    assert isinstance(found(deleting, again), Over)
+    well = ended_job(JOB, hook_report())
+    assert found(Executor(pod=well.pod, job_gone=True), entry) == Over(is_recorded=False)
 
 
 @pytest.mark.parametrize(
