@@ -50,7 +50,8 @@ class Caches:
     """One lister per kind. Children of configurations are metadata only, CronJobs with a digest.
 
     Of VolumeSnapshots and claims there are those that we created. A cluster need not serve
-    VolumeSnapshots: while `snapshots_served` says no, none are here.
+    VolumeSnapshots: while `snapshots_served` says no, what is here is not to be believed. It says
+    so of a kind as well that is there, `snapshots_defined`, and not served yet.
     """
 
     repositories: Lister
@@ -67,6 +68,7 @@ class Caches:
     claims: Lister
     snapshots: Lister
     snapshots_served: Callable[[], bool]
+    snapshots_defined: Callable[[], bool]
 
 
 def by_owner(obj: Obj) -> Iterable[str]:

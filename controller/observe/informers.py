@@ -88,6 +88,7 @@ class Informers:
     def caches(self) -> Caches:
         """Return the listers, by what they hold."""
         lister = {resource: informer.lister for resource, informer in self.by_resource.items()}
+        snapshots = self.by_resource[VOLUME_SNAPSHOT]
         return Caches(
             repositories=lister[REPOSITORY],
             configurations=lister[BACKUP_CONFIGURATION],
@@ -102,7 +103,8 @@ class Informers:
             role_bindings=lister[ROLE_BINDING],
             claims=lister[PVC],
             snapshots=lister[VOLUME_SNAPSHOT],
-            snapshots_served=self.by_resource[VOLUME_SNAPSHOT].is_served,
+            snapshots_served=snapshots.is_served,
+            snapshots_defined=lambda: not snapshots.is_shut,
         )
 
 

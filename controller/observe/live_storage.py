@@ -47,17 +47,17 @@ def read_snapshots(
     label_selector: str = "",
     names: Iterable[str] | None = None,
 ) -> tuple[Obj, ...]:
-    """Return VolumeSnapshots as the cache would hold them; none while the kind is not served.
+    """Return VolumeSnapshots as the cache would hold them.
 
-    With `names` the selector is ignored.
+    With `names` the selector is ignored, and there are none while the kind is not served.
+
+    Raises:
+        NotFound: without names, while the kind is not served.
     """
     if names is not None:
         found: Iterable[Obj] = _by_name(client, VOLUME_SNAPSHOT, namespace, names).values()
     else:
-        try:
-            found = tuple(each(client, VOLUME_SNAPSHOT, namespace, label_selector=label_selector))
-        except NotFound:
-            found = ()
+        found = each(client, VOLUME_SNAPSHOT, namespace, label_selector=label_selector)
     return tuple(project_snapshot(snapshot) for snapshot in found)
 
 

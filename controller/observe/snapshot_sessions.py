@@ -25,6 +25,7 @@ from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, PVC, 
 from controller.api.workload import volumes_of
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
+from controller.kube.errors import NotFound
 from controller.observe.caches import BY_INVOKER, BY_SESSION, invoker_index
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
 from controller.observe.sight import Sight
@@ -102,7 +103,7 @@ class SnapshotSessionObserver:
         if needs_reading(seen, now):
             seen = replace(seen, reading=self._reading(seen))
         if is_look_due(seen, now):
-            seen = replace(seen, snapshots=self._looked_for(session), looked=True)
+            seen = replace(seen, snapshots=self._looked_for(seen), looked=True)
         return replace(seen, kept=(*seen.kept, *self._adopted(seen)))
 
     def _hook(self, session: Obj, kind: Type, hook: str, *, live: bool = False) -> Executor:
@@ -134,9 +135,23 @@ class SnapshotSessionObserver:
         volumes = volumes_of(target.ref.kind, found, target.replicas)
         return Reading(found, read_claims(client, namespace, volumes.claims))
 
-    def _looked_for(self, session: Obj) -> tuple[Obj, ...]:
-        selector = f"{SESSION_UID}={uid_of(session)}"
-        return read_snapshots(self._sight.client, namespace_of(session), label_selector=selector)
+    def _looked_for(self, seen: SnapshotSessionObserved) -> tuple[Obj, ...]:
+        """Return the session's VolumeSnapshots: what is not here now does not exist.
+
+        Raises:
+            NotFound: the kind is there and not served yet, as by an API server that has just
+                started. That is no verdict on what it holds: the turn is taken again (D10), but
+                not after the deadline.
+        """
+        client, namespace = self._sight.client, namespace_of(seen.session)
+        selector = f"{SESSION_UID}={uid_of(seen.session)}"
+        try:
+            return read_snapshots(client, namespace, label_selector=selector)
+        except NotFound:
+            is_late = hosts_of(seen, self._sight.now()).is_late
+            if self._sight.caches.snapshots_defined() and not is_late:
+                raise
+            return ()
 
     def _kept(self, session: Obj) -> tuple[Obj, ...]:
         invoker = str(dig(session, "spec", "invoker", "name") or "")
@@ -151,7 +166,10 @@ class SnapshotSessionObserver:
         hosts = hosts_of(seen, self._sight.now())
         if not hosts.are_decided or all(h.phase is not Phase.SUCCEEDED for h in hosts.hosts):
             return ()
-        listed = read_snapshots(self._sight.client, namespace_of(seen.session))
+        try:
+            listed = read_snapshots(self._sight.client, namespace_of(seen.session))
+        except NotFound:
+            return ()  # they are there for the next session
         return tuple(snapshot for snapshot in listed if is_of_stash(snapshot))
 
     def _access(self, session: Obj) -> tuple[Ref, ...]:

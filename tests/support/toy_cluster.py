@@ -425,6 +425,7 @@ class ToyCluster:
         self.server = server or ToyServer()
         self.limits = limits or Limits()
         self.snapshots_served = True
+        self.snapshots_defined = True
         self.reported: dict[str, bool] = {}
         """By the uid of a session: whether a pod of its Job reported success."""
         self._lost: set[str] = set()
@@ -476,6 +477,7 @@ class ToyCluster:
             claims=stores[PVC],
             snapshots=stores[VOLUME_SNAPSHOT],
             snapshots_served=lambda: self.snapshots_served,
+            snapshots_defined=lambda: self.snapshots_defined,
         )
         server: Any = self.server
         sight = Sight(server, caches, INSTALLATION, self.limits, lambda: self.server.now)

@@ -16,6 +16,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.kube.client import KubeClient
+from controller.kube.errors import NotFound
 from controller.observe.live_storage import (
     read_claim_words,
     read_claims,
@@ -74,12 +75,20 @@ def test_snapshots_are_read_by_label_or_by_name() -> None:
     assert [name_of(snapshot) for snapshot in many] == ["b", "a"]
 
 
-@pytest.mark.parametrize("names", [None, ["a"], ["a", "b", "c", "d"]])
-def test_without_the_kind_there_are_no_snapshots(names: list[str] | None) -> None:
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c", "d"]])
+def test_without_the_kind_there_are_no_snapshots(names: list[str]) -> None:
     """A CRD that was removed took them along."""
     found = server()
     found.not_served.add(VOLUME_SNAPSHOT)
     assert read_snapshots(found, "demo", names=names) == ()
+
+
+def test_that_the_kind_is_not_served_is_no_empty_list() -> None:
+    """An API server that has just started says so too: whoever asked decides what it means."""
+    found = server()
+    found.not_served.add(VOLUME_SNAPSHOT)
+    with pytest.raises(NotFound):
+        read_snapshots(found, "demo", label_selector="x=y")
 
 
 def test_classes_and_contents_are_read_by_name() -> None:

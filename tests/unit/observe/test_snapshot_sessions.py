@@ -14,6 +14,7 @@ from controller.api.resources import (
     PVC,
     VOLUME_SNAPSHOT,
 )
+from controller.kube.errors import NotFound
 from controller.observe.routes import SESSION_LANE, Route
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -179,6 +180,67 @@ def test_a_late_cache_is_no_missing_volume_snapshot(cluster: SnapshotCluster) ->
     found = seen(cluster)
     assert found.looked
     assert len(found.snapshots) == 3
+
+
+class Unserved:
+    """Has the API server answer 404 to lists of VolumeSnapshots, until it is told to serve them."""
+
+    def __init__(self, cluster: SnapshotCluster, patch: pytest.MonkeyPatch) -> None:
+        self.is_served = False
+        list_page = cluster.server.list_page
+
+        def list_or_404(resource: Any, namespace: str = "", **options: Any) -> Obj:
+            if resource == VOLUME_SNAPSHOT and not self.is_served:
+                raise NotFound("the server could not find the requested resource", code=404)
+            return list_page(resource, namespace, **options)
+
+        patch.setattr(cluster.server, "list_page", list_or_404)
+
+
+def created_unseen(cluster: SnapshotCluster) -> None:
+    """Let the Job create all and end; the cache of VolumeSnapshots has heard of none."""
+    step(cluster)
+    step(cluster)
+    (pod,) = cluster.server.all(POD)
+    cluster.work(pod)
+    cluster.server.wait(5)
+    for resource in (JOB, POD):
+        cluster.deliver(resource)
+
+
+def test_a_kind_that_is_not_served_yet_is_no_verdict_on_what_it_holds(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that has just started: the turn is taken again, and the session succeeds."""
+    created_unseen(cluster)
+    api = Unserved(cluster, monkeypatch)
+    with pytest.raises(NotFound):  # the loop takes the turn again
+        cluster.turn(ROUTE)
+    assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Running"
+    api.is_served = True
+    assert cluster.settle(cluster.work)
+    assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Succeeded"
+
+
+def test_a_kind_that_was_removed_took_its_objects_along(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its definition is gone: there is nothing to wait for."""
+    created_unseen(cluster)
+    Unserved(cluster, monkeypatch)
+    cluster.snapshots_defined = False
+    found = seen(cluster)
+    assert (found.looked, found.snapshots) == (True, ())
+
+
+def test_the_doubt_ends_with_the_session(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A definition without our version may stay so for ever: an application may be frozen."""
+    created_unseen(cluster)
+    Unserved(cluster, monkeypatch)
+    cluster.server.wait(7201)
+    assert seen(cluster).looked
 
 
 def test_a_session_that_will_be_skipped_reads_nothing(

@@ -84,7 +84,7 @@ class World:
         caches = Caches(
             Shelf(self.repositories), Shelf(self.configurations), Shelf(self.sessions),
             Shelf(self.restores), none, none, none, none, none, none, none,
-            none, none, snapshots_served=lambda: False,
+            none, none, snapshots_served=lambda: False, snapshots_defined=lambda: False,
         )  # fmt: skip
         self.registry.register(StateCollector(caches, leads=lambda: self.leads))
 
