@@ -141,9 +141,6 @@ def _retention(
     if not has_rule(policy):
         text = "The retention policy has no keep rule for VolumeSnapshots: all are kept."
         return (Condition(kind, True, "Skipped", text),), ()
-    if seen.refusal is not None and _is_snapshot_delete(seen.refusal.write):
-        # The next session tries again; the result of this one must not wait for it.
-        return (outcome(kind, failure=seen.refusal.message),), ()
     known = {uid_of(snapshot): snapshot for snapshot in (*seen.kept, *seen.snapshots)}
     gone: list[Obj] = []
     for claim in sorted(ready):
@@ -161,11 +158,13 @@ def _retention(
     deletes = tuple(
         Delete(Ref(VOLUME_SNAPSHOT, namespace_of(one), name_of(one), uid_of(one))) for one in gone
     )
-    return (outcome(kind, failure=None),), deletes
-
-
-def _is_snapshot_delete(write: Write) -> bool:
-    return isinstance(write, Delete) and write.ref.resource == VOLUME_SNAPSHOT
+    no = seen.refusal
+    refused = next((one for one in deletes if no is not None and one == no.write), None)
+    if no is None or refused is None:
+        return (outcome(kind, failure=None),), deletes
+    # The result must not wait for it, and what may be deleted does not wait either.
+    text = f"{refused.ref}: {no.message}; the next session tries to delete it again"
+    return (outcome(kind, failure=text),), tuple(one for one in deletes if one != refused)
 
 
 def _pushes(

@@ -118,14 +118,17 @@ def test_one_that_is_not_ready_never_pushes_out_a_good_one() -> None:
 
 
 def test_a_refused_delete_is_a_condition_not_a_failure() -> None:
-    """The result is written first then."""
-    write = next(w for w in end().writes if isinstance(w, Delete))
-    made = end(refusal=Refusal(write, "Forbidden", "may not delete"))
-    assert gone(made) == []
+    """The result is written first then, and the others go: one alone stops no retention."""
+    first, *others = (
+        w for w in end().writes if isinstance(w, Delete) and w.ref.resource == VOLUME_SNAPSHOT
+    )
+    made = end(refusal=Refusal(first, "Forbidden", "may not delete"))
     assert isinstance(made.writes[0], SetStatus)
+    assert list(made.writes[1:]) == others
+    assert made.facts["removed"] == len(others) == 5
     assert status_in(made)["phase"] == "Succeeded"
     assert retention(made)[0] == "False"
-    assert "may not delete" in retention(made)[2]
+    assert "VolumeSnapshot demo/data-db-0-3: may not delete" in retention(made)[2]
 
 
 def test_a_refused_history_delete_does_not_hold_up_the_result() -> None:
