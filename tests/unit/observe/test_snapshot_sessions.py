@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.creation import SESSION_UID
 from controller.api.objects import Key, Obj, key_of, status, uid_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
@@ -14,11 +15,12 @@ from controller.api.resources import (
     PVC,
     VOLUME_SNAPSHOT,
 )
+from controller.build.labels import BACKUP, CREATED_BY, own_labels
 from controller.kube.errors import NotFound
 from controller.observe.routes import SESSION_LANE, Route
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
-from tests.support.builders import NAMESPACE
+from tests.support.builders import NAMESPACE, configuration
 from tests.support.snapshot_cluster import SnapshotCluster
 from tests.support.snapshot_sessions import CLAIMS, snapshot_spec
 from tests.support.toy_cluster import CACHED
@@ -292,40 +294,115 @@ def test_a_job_that_a_crash_hid_tells_what_a_session_is(cluster: SnapshotCluster
     assert isinstance(without, SessionObserved)
 
 
-def test_what_stash_made_is_listed_only_when_asked_for(
-    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One request, in the turn that applies retention."""
-    key = Key(NAMESPACE, "nightly")
-    old = cluster.server.objects[BACKUP_CONFIGURATION, key]
+def put_old(
+    cluster: SnapshotCluster,
+    name: str,
+    *,
+    namespace: str = NAMESPACE,
+    labels: Obj | None = None,
+    day: int = 1,
+) -> Key:
+    """Let a VolumeSnapshot of the first claim have been made in 2020; return its key."""
+    body = {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "creationTimestamp": f"2020-01-{day:02}T00:00:00Z",
+            **({"labels": labels} if labels else {}),
+        },
+        "spec": {"source": {"persistentVolumeClaimName": CLAIMS[0]}},
+        "status": {"readyToUse": True},
+    }
+    cluster.server.put_object(VOLUME_SNAPSHOT, body)
+    return Key(namespace, name)
+
+
+def labels_of_ours(invoker: str, kind: str = "BackupConfiguration") -> dict[str, str]:
+    """Return the labels of a VolumeSnapshot that an earlier session of an invoker made."""
+    made = configuration(invoker, spec=snapshot_spec())
+    return {**own_labels(BACKUP, kind, made), SESSION_UID: f"earlier-of-{invoker}"}
+
+
+def adopt(cluster: SnapshotCluster) -> None:
+    """Annotate the configuration: what Stash made counts."""
+    old = cluster.server.objects[BACKUP_CONFIGURATION, Key(NAMESPACE, "nightly")]
     annotations = {"drey.dev/adopt-stash-snapshots": "true"}
     metadata = {**old["metadata"], "annotations": annotations}
     cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata})
-    for number in (1, 2, 3):
-        body = {
-            "metadata": {
-                "name": f"{CLAIMS[0]}-160000000{number}",
-                "namespace": NAMESPACE,
-                "creationTimestamp": f"2020-01-0{number}T00:00:00Z",
-            },
-            "spec": {"source": {"persistentVolumeClaimName": CLAIMS[0]}},
-            "status": {"readyToUse": True},
-        }
-        cluster.server.put_object(VOLUME_SNAPSHOT, body)
+
+
+def finish(cluster: SnapshotCluster) -> None:
+    """Let a session that has not begun succeed."""
     step(cluster)
     step(cluster)
     (pod,) = cluster.server.all(POD)
     cluster.work(pod)
     step(cluster)
-    reads = Reads(cluster, monkeypatch)
     for found in cluster.server.all(VOLUME_SNAPSHOT):
         if not status(found).get("readyToUse"):
             cluster.ready(found)
     step(cluster)
+    assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("is_adopting", [False, True])
+def test_retention_sees_the_snapshots_of_its_own_configuration_only(
+    cluster: SnapshotCluster,
+    is_adopting: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """All of one claim: of keepLast 2 the session's own and the newest before it stay.
+
+    Neighbours are another configuration, another namespace, another kind of invoker of the same
+    name, somebody who only has a label of ours, and people.
+    """
+    neighbours = {
+        put_old(cluster, "of-another", labels=labels_of_ours("other")),
+        put_old(cluster, "of-a-longer-name", labels=labels_of_ours("nightly-2")),
+        put_old(cluster, "elsewhere", namespace="prod", labels=labels_of_ours("nightly")),
+        put_old(cluster, "of-a-batch", labels=labels_of_ours("nightly", "BackupBatch")),
+        put_old(cluster, f"{CLAIMS[0]}-1577800000", labels={CREATED_BY: "drey"}),
+        put_old(cluster, "by-hand"),
+    }
+    old, newer = (
+        put_old(cluster, f"{CLAIMS[0]}-{n}", labels=labels_of_ours("nightly"), day=n)
+        for n in (10, 11)
+    )
+    if is_adopting:
+        adopt(cluster)
+    finish(cluster)
+    left = {key_of(found) for found in cluster.server.all(VOLUME_SNAPSHOT)}
+    assert neighbours <= left
+    assert (old in left, newer in left) == (False, True)
+
+
+def test_what_stash_made_is_listed_only_when_asked_for(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request, in the turn that applies retention; by its name and by having no label."""
+    adopt(cluster)
+    made = [put_old(cluster, f"{CLAIMS[0]}-160000000{n}", day=n) for n in (1, 2, 3)]
+    others = {
+        put_old(cluster, "mine"),
+        put_old(cluster, f"{CLAIMS[0]}-mine"),
+        put_old(cluster, f"{CLAIMS[0]}-1600000000", labels={"app": "neighbour"}),
+    }
+    reads = Reads(cluster, monkeypatch)
+    finish(cluster)
     assert [read for read in reads.take() if "list" in read] == ["list VolumeSnapshot"]
-    names = {s["metadata"]["name"] for s in cluster.server.all(VOLUME_SNAPSHOT)}
+    left = {key_of(found) for found in cluster.server.all(VOLUME_SNAPSHOT)}
     # keepLast 2: this session's and the newest that Stash made
-    assert {name for name in names if "-16000" in name} == {f"{CLAIMS[0]}-1600000003"}
+    assert left & {*made, *others} == {made[2], *others}
+
+
+def test_without_the_annotation_what_stash_made_is_nobodys_business(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither listed nor deleted."""
+    made = {put_old(cluster, f"{CLAIMS[0]}-160000000{n}", day=n) for n in (1, 2, 3)}
+    reads = Reads(cluster, monkeypatch)
+    finish(cluster)
+    assert not [read for read in reads.take() if "list" in read]
+    assert made <= {key_of(found) for found in cluster.server.all(VOLUME_SNAPSHOT)}
 
 
 def test_many_claims_are_one_list(monkeypatch: pytest.MonkeyPatch) -> None:

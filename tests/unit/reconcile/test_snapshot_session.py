@@ -94,6 +94,17 @@ def test_a_session_gets_its_job_and_says_so() -> None:
     assert made.facts == {"step": "job_created", "job": "stash-vs-nightly-1", "claims": 3}
 
 
+@pytest.mark.parametrize(("time_out", "lasts_s"), [("10m", 600 + 900), ("", 7200)])
+def test_its_job_lasts_as_long_as_the_session_may(time_out: str, lasts_s: int) -> None:
+    """A backstop: 15 min more than `timeOut`; also of the one that comes after a hook."""
+    spec = snapshot_spec(**({"timeOut": time_out} if time_out else {}))
+    hooked = {**spec, "hooks": hooks()}
+    for made in (planned(spec=spec), planned(FROZEN, spec=hooked, pre=carrying(FROZEN))):
+        (job,) = (w.body for w in made.writes if isinstance(w, CreateOnce))
+        assert name_of(job) == "stash-vs-nightly-1"
+        assert job["spec"]["activeDeadlineSeconds"] == lasts_s
+
+
 def test_volumes_that_are_no_claims_are_named() -> None:
     """They are left alone."""
     target = workload({"name": "cache", "emptyDir": {}}, {"name": "cm", "configMap": {}})
