@@ -10,7 +10,7 @@ from controller.api.creation import MAX_BYTES, SESSION_NAME, SESSION_UID, Creati
 from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.model import Problem
 from controller.api.names import snapshot_name
-from controller.api.objects import Obj, meta, name_of, namespace_of, uid_of
+from controller.api.objects import Obj, dig, meta, name_of, namespace_of, uid_of
 from controller.api.report import ExitCode
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
@@ -68,6 +68,20 @@ def creation_job(order: CreationOrder) -> Obj | tuple[Problem, ...]:
         policy=_policy(container["name"]),
         deadline_s=int(time_out_s) + BACKSTOP_S if time_out_s else DEADLINE_S,
     )
+
+
+def told_hosts(job: Obj) -> tuple[str, ...] | None:
+    """Return of which hosts a Job was told to create the objects, None when it does not say."""
+    texts = (
+        str(variable.get("value") or "")
+        for container in dig(job, "spec", "template", "spec", "containers") or ()
+        for variable in container.get("env") or ()
+        if variable.get("name") == ENVIRONMENT_VARIABLE
+    )
+    try:
+        return CreationInput.decode(next(texts, "")).hostnames
+    except ValueError:  # another version made it
+        return None
 
 
 def snapshot_input(

@@ -17,16 +17,19 @@ from controller.api.objects import (
     dig,
     finalizers_of,
     is_deleting,
+    key_of,
     name_of,
     namespace_of,
     uid_of,
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, PVC, ROLE_BINDING
 from controller.api.workload import volumes_of
+from controller.build.creation import told_hosts
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
 from controller.kube.errors import NotFound
 from controller.observe.caches import BY_INVOKER, BY_SESSION, invoker_index
+from controller.observe.live import read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
@@ -101,7 +104,7 @@ class SnapshotSessionObserver:
         seen = replace(seen, executor=self._executor(seen))
         now = sight.now()
         if needs_reading(seen, now):
-            seen = replace(seen, reading=self._reading(seen))
+            seen = replace(seen, reading=replace(self._reading(seen), told=self._told(seen)))
         if is_look_due(seen, now):
             seen = replace(seen, snapshots=self._looked_for(seen), looked=True)
         return replace(seen, kept=(*seen.kept, *self._adopted(seen)))
@@ -134,6 +137,14 @@ class SnapshotSessionObserver:
             return Reading(found, {key.name: found})
         volumes = volumes_of(target.ref.kind, found, target.replicas)
         return Reading(found, read_claims(client, namespace, volumes.claims))
+
+    def _told(self, seen: SnapshotSessionObserved) -> tuple[str, ...] | None:
+        """Return what a Job that a crash hid was told: the cache has it without its containers."""
+        job = seen.executor.job
+        if job is None or is_begun(seen.session):
+            return None
+        live = read_job(self._sight.client, key_of(job))
+        return told_hosts(live) if live is not None else None
 
     def _looked_for(self, seen: SnapshotSessionObserved) -> tuple[Obj, ...]:
         """Return the session's VolumeSnapshots: what is not here now does not exist.

@@ -14,10 +14,14 @@ NO_JOB = Executor()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The target as it was read live, None when it does not exist, and those claims that exist."""
+    """The target as it was read live, None when it does not exist, and those claims that exist.
+
+    `told` are the claims that a Job is told to snapshot which no status speaks of yet.
+    """
 
     target: Obj | None = None
     claims: Mapping[str, Obj] = field(default_factory=dict)
+    told: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,22 @@ class Sources:
         """Return what the session says of volumes that are no claims."""
         return list(left_out_condition(self.left_out))
 
+    def as_told(self, told: tuple[str, ...]) -> "Sources":
+        """Return these claims as a Job has them that was created before they were read.
+
+        What came too late for it, or became usable too late, is no success of this session.
+        """
+        late = "the session's Job had been created before it could be snapshotted"
+        others = (
+            *(host for host in self.failed if host.name not in told),
+            *(
+                Host(claim).failed(Reason.NOT_CREATED.value, f"{late}: the next session does so")
+                for claim in self.claims
+                if claim not in told
+            ),
+        )
+        return Sources(told, others, self.left_out)
+
 
 def sources_of(spec: BackupConfigurationSpec, reading: Reading, namespace: str) -> Sources | str:
     """Return the claims of the target as it is now, or why there is nothing to snapshot."""

@@ -152,6 +152,8 @@ def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     if seen.spec is not None and seen.reading is not None:
         found = sources_of(seen.spec, seen.reading, namespace_of(seen.session))
         sources = None if isinstance(found, str) else found
+        if seen.reading.told is not None:
+            sources = (sources or Sources(())).as_told(seen.reading.told)
     job = seen.executor.job or seen.pre.job or {}
     is_executor = seen.executor.job is not None
     condition = executor_ensured(None) if is_executor else started(PRE_BACKUP)

@@ -13,7 +13,7 @@ from controller.api.backup import BackupConfigurationSpec
 from controller.api.creation import MAX_BYTES, CreationInput
 from controller.api.names import pod_hostname
 from controller.api.objects import Obj, uid_of
-from controller.build.creation import CreationOrder, creation_job, snapshot_input
+from controller.build.creation import CreationOrder, creation_job, snapshot_input, told_hosts
 from tests.support.orders import CREATED, obj, parsed
 from tests.support.snapshot_orders import (
     CONFIGURATION,
@@ -312,6 +312,19 @@ def test_a_document_that_no_process_can_be_told_is_a_problem(
     (problem,) = found
     assert "3000 volumes are too many for one Job" in problem.message
     assert problem.message.endswith(f"of at most {MAX_BYTES}: {fix}")
+
+
+def test_a_job_says_of_which_hosts_it_was_told() -> None:
+    """As it is read back; one that another version made does not say."""
+    document = snapshot_document("a", "b", target={
+        "ref": {"kind": "PersistentVolumeClaim", "name": "a"}, "snapshotClassName": "$(PATH)"
+    })  # fmt: skip
+    job = built(snapshot_order(document=document))
+    assert told_hosts(job) == ("a", "b")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["env"][-1]["value"] = '{"schema":99}'
+    assert told_hosts(job) is None
+    assert told_hosts({"metadata": {"name": "other"}}) is None
 
 
 def test_a_dollar_reaches_the_runner() -> None:

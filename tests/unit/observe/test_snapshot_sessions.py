@@ -13,6 +13,7 @@ from controller.api.resources import (
     JOB,
     POD,
     PVC,
+    STATEFUL_SET,
     VOLUME_SNAPSHOT,
 )
 from controller.build.labels import BACKUP, CREATED_BY, own_labels
@@ -22,7 +23,7 @@ from controller.reconcile.observed import SessionObserved
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from tests.support.builders import NAMESPACE, configuration
 from tests.support.snapshot_cluster import SnapshotCluster
-from tests.support.snapshot_sessions import CLAIMS, snapshot_spec
+from tests.support.snapshot_sessions import CLAIMS, bound_claim, snapshot_spec, workload
 from tests.support.toy_cluster import CACHED
 
 KEY = Key(NAMESPACE, "nightly-1")
@@ -292,6 +293,29 @@ def test_a_job_that_a_crash_hid_tells_what_a_session_is(cluster: SnapshotCluster
     catch_up(cluster)
     without = cluster.process.lanes[SESSION_LANE].observe(KEY, None)
     assert isinstance(without, SessionObserved)
+
+
+def test_what_a_hidden_job_was_told_is_read_from_itself(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was added since is no host that its Job forgot."""
+    cluster.turn(ROUTE)
+    old = cluster.server.objects[BACKUP_SESSION, KEY]
+    cluster.server.put_object(BACKUP_SESSION, {**old, "status": {}})
+    cluster.server.put_object(STATEFUL_SET, workload(replicas=4))
+    cluster.server.put_object(PVC, bound_claim("data-db-3"))
+    catch_up(cluster)
+    reads = Reads(cluster, monkeypatch)
+    found = seen(cluster)
+    assert found.reading is not None
+    assert found.reading.told == CLAIMS
+    assert reads.take().count("get Job") == 1
+    step(cluster)
+    (target,) = status(cluster.server.objects[BACKUP_SESSION, KEY])["targets"]
+    assert [stat["hostname"] for stat in target["stats"] if "error" in stat] == ["data-db-3"]
+    reads.take()
+    step(cluster)
+    assert reads.take() == []
 
 
 def put_old(

@@ -203,6 +203,22 @@ def test_a_job_that_a_crash_hid_is_recorded() -> None:
     assert status_in(gone)["phase"] == "Running"
 
 
+def test_the_claims_of_a_job_that_a_crash_hid_are_those_that_it_was_told() -> None:
+    """The target may have changed since: nothing is missed for which nobody was told."""
+    new = session(age_s=5)
+    executor = Executor(creation_job(new))
+    told = CLAIMS[:2]
+    grown = planned(new, executor=executor, reading=reading(told=told))
+    assert [e["hostname"] for e in target_in(grown)["stats"]] == list(CLAIMS)
+    assert list(errors(grown)) == [CLAIMS[2]]
+    assert errors(grown)[CLAIMS[2]].startswith("NotCreated: the session's Job had been created")
+    shrunk = planned(new, executor=executor, reading=reading(claims={}, told=told))
+    assert target_in(shrunk)["stats"][:2] == [{"hostname": claim} for claim in told]
+    assert errors(shrunk)[CLAIMS[2]].startswith("ClaimMissing: ")
+    gone = planned(new, executor=executor, reading=Reading(told=told))
+    assert target_in(gone)["stats"] == [{"hostname": claim} for claim in told]
+
+
 # the wait
 
 
