@@ -1,10 +1,12 @@
 """Folds what became of a session's claims into its status, in Stash's shapes (stash.md 1.4)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from controller.api.conditions import (
+    MAX_MESSAGE,
     Condition,
     Phase,
     Type,
@@ -19,7 +21,7 @@ from controller.api.text import format_duration, format_seconds, format_time, pa
 from controller.plan import Ref, SetStatus, Write
 from controller.reconcile.session_status import Outcome, deadline_of
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
-from controller.reconcile.snapshot_wait import Host
+from controller.reconcile.snapshot_wait import Host, with_fix
 
 SHOWN = 3
 """How many errors, or names, one sentence has."""
@@ -57,10 +59,15 @@ def running_status(seen: SnapshotSessionObserved) -> dict[str, Any]:
 
 
 def waiting_condition(hosts: Sequence[Host], old: Iterable[Obj]) -> list[Condition]:
-    """Return the driver's own words about what is not ready; as long as there were any."""
-    words = [f"{host.name}: {host.words}" for host in hosts if not host.is_decided and host.words]
-    if words:
-        return [Condition(Type.SNAPSHOTS_WAITING, True, "DriverReportsErrors", "; ".join(words))]
+    """Return the driver's own words about what is not ready; as long as there were any.
+
+    With what to do about the first one: mostly all have the same cause.
+    """
+    told = [host for host in hosts if not host.is_decided and host.words]
+    if told:
+        words = "; ".join(f"{host.name}: {host.words}" for host in told)
+        text = with_fix(words, told[0].fix, MAX_MESSAGE)
+        return [Condition(Type.SNAPSHOTS_WAITING, True, "DriverReportsErrors", text)]
     if any(entry.get("type") == Type.SNAPSHOTS_WAITING.value for entry in old):
         text = "The driver reports no error any more."
         return [Condition(Type.SNAPSHOTS_WAITING, False, "NoErrors", text)]
@@ -72,7 +79,13 @@ def deadline_condition(session: Obj) -> Condition:
     end = status(session).get("sessionDeadline")
     created = parse_time(meta(session)["creationTimestamp"])
     seconds = (parse_time(end) - created).total_seconds() if end else 0.0
-    return deadline_exceeded(format_seconds(seconds), restore=False)
+    found = deadline_exceeded(format_seconds(seconds), restore=False)
+    invoker = dig(session, "spec", "invoker") or {}
+    fix = (
+        f"That is spec.timeOut of {invoker.get('kind')} {namespace_of(session)}/"
+        f"{invoker.get('name')}: raise it, or mend what each host of status.targets[0].stats says."
+    )
+    return replace(found, message=f"{found.message} {fix}")
 
 
 def incomplete_condition(hosts: Sequence[Host]) -> list[Condition]:

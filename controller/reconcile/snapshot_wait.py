@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.api.conditions import Phase, Type, status_of
-from controller.api.objects import Obj, dig, is_deleting, meta, name_of, status
+from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.report import MAX_TEXT, HostReport, Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.reconcile.execution import Died, Ended, Running, Verdict, Waiting, verdict
@@ -26,8 +26,8 @@ class Host:
     """One claim. `phase` is Running while it is not decided.
 
     `snapshot` is the name of its VolumeSnapshot, empty while there is none. `is_cut` says that the
-    application may go on. `words` are the driver's about one that is not ready. `is_missed` says
-    that there should be a VolumeSnapshot and the cache has none.
+    application may go on. `words` are the driver's about one that is not ready, `fix` says what to
+    do about it. `is_missed` says that there should be a VolumeSnapshot and the cache has none.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Host:
     snapshot: str = ""
     is_cut: bool = False
     words: str = ""
+    fix: str = ""
     is_missed: bool = False
 
     @property
@@ -163,7 +164,39 @@ def _known(entry: Obj, snapshot: Obj | None) -> Host:
     if is_ready(snapshot):
         return replace(host, phase=Phase.SUCCEEDED, is_cut=True, duration_s=_duration_s(snapshot))
     words = str(dig(said, "error", "message") or "")
-    return replace(host, is_cut=bool(said.get("creationTime")), words=words)
+    return replace(
+        host, is_cut=bool(said.get("creationTime")), words=words, fix=_fix(snapshot, words)
+    )
+
+
+def _fix(snapshot: Obj, words: str) -> str:
+    """Return what to do about a VolumeSnapshot that is not ready: by how far it came."""
+    said = status(snapshot)
+    used = dig(snapshot, "spec", "volumeSnapshotClassName")
+    is_taken = bool(said.get("boundVolumeSnapshotContentName"))
+    if said.get("creationTime"):
+        fix = "it was cut: if its driver only needs longer, raise spec.timeOut"
+    elif is_taken and words:
+        fix = "mend what its driver reports"
+    elif not (is_taken or words):
+        fix = "check that the snapshot-controller runs"
+    elif used:
+        fix = (
+            f"check spec.target.snapshotClassName: VolumeSnapshotClass {used} must exist and be "
+            "of the claim's driver"
+        )
+    else:
+        fix = (
+            "name a VolumeSnapshotClass in spec.target.snapshotClassName, or see to it that "
+            "exactly one of the claim's driver is the default"
+        )
+    where = f"kubectl describe volumesnapshot -n {namespace_of(snapshot)} {name_of(snapshot)}"
+    return f"{fix}; see {where}"
+
+
+def with_fix(said: str, fix: str, limit: int) -> str:
+    """Return a text and its fix: what is too long is cut before the fix (D32)."""
+    return f"{said[: limit - len(fix) - 2]}. {fix}"
 
 
 def _duration_s(snapshot: Obj) -> float:
@@ -254,4 +287,5 @@ def _late(host: Host, limit: str, *, looked: bool) -> Host:
         return host.failed(Reason.NOT_CREATED.value, text)
     said = f": {host.words}" if host.words else "; its driver says nothing"
     text = f"{limit}, and VolumeSnapshot {host.snapshot}, which stays, is not ready{said}"
-    return host.failed(Reason.SNAPSHOT_NOT_READY.value, text)
+    reason = Reason.SNAPSHOT_NOT_READY.value
+    return host.failed(reason, with_fix(text, host.fix, MAX_TEXT - len(f"{reason}: ")))

@@ -258,7 +258,8 @@ def test_the_drivers_words_are_told_at_once_and_once() -> None:
     first = run(snapshots=seen)
     entries = status_in(first)["conditions"]
     status, _, message = conditions_in(entries)["VolumeSnapshotsWaiting"]
-    assert (status, message) == ("True", "data-db-1: pool is full")
+    assert status == "True"
+    assert message.startswith("data-db-1: pool is full. ")
     assert status_in(first)["phase"] == "Running"
     told = begun(conditions=entries)
     assert planned(told, executor=GOOD, snapshots=seen).writes == ()
@@ -279,7 +280,7 @@ def test_an_error_is_terminal_only_at_the_deadline() -> None:
     assert new["phase"] == "Failed"
     error = errors(made)[CLAIMS[2]]
     assert error.startswith("SnapshotNotReady: there was no progress for 2h0m0s")
-    assert error.endswith("pool is full")
+    assert "VolumeSnapshot data-db-2-1700000000, which stays, is not ready: pool is full. " in error
     text = conditions_in(new["conditions"])["BackupIncomplete"][2]
     assert "2 of 3 claims have a VolumeSnapshot that is ready: data-db-0-1700000000" in text
     assert "not ready: data-db-2-1700000000" in text
@@ -295,12 +296,56 @@ def test_the_timeout_ends_the_wait() -> None:
     made = planned(late, spec=snapshot_spec(timeOut="10m"), executor=GOOD, snapshots=slow)
     assert status_in(made)["phase"] == "Failed"
     text = conditions_in(status_in(made)["conditions"])["DeadlineExceeded"][2]
-    assert text == "Failed to complete backup within 10m0s."
+    assert text == (
+        "Failed to complete backup within 10m0s. That is spec.timeOut of BackupConfiguration "
+        "demo/nightly: raise it, or mend what each host of status.targets[0].stats says."
+    )
     assert errors(made)[CLAIMS[2]].startswith("SnapshotNotReady: timeOut (10m0s) has passed")
     soon = begun(age_s=590, sessionDeadline=before(-10))
     assert planned(soon, executor=GOOD, snapshots=slow).requeue_after_s == pytest.approx(10)
     good = planned(late, executor=GOOD, snapshots=all_ready())
     assert status_in(good)["phase"] == "Succeeded"
+
+
+NO_CLASS = "Failed to get snapshot class: volumesnapshotclass fast not found"
+CHECK = "check spec.target.snapshotClassName: VolumeSnapshotClass fast must exist and be of the"
+TWO_DEFAULTS = "cannot find default snapshot class: 2 are"
+BOUND = {"boundVolumeSnapshotContentName": "content"}
+FIXES: list[tuple[str, str, dict[str, Any], str, bool]] = [
+    ("fast", NO_CLASS, {}, CHECK, False),
+    ("", TWO_DEFAULTS, {}, "exactly one of the claim's driver is the default", False),
+    ("fast", "", BOUND, CHECK, False),
+    ("fast", "disk on fire", BOUND, "mend what its driver reports", False),
+    ("fast", "", BOUND, "raise spec.timeOut", True),
+    ("", "", {}, "check that the snapshot-controller runs", False),
+]
+
+
+@pytest.mark.parametrize(("used", "words", "more", "fix", "cut"), FIXES)
+def test_what_is_not_ready_names_object_path_and_fix(
+    used: str,
+    words: str,
+    more: dict[str, Any],
+    fix: str,
+    cut: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """While it is waited for, where there are words, and at the end: cut before the fix (D32)."""
+    for said in (words, words * 60):
+        slow = volume_snapshot(CLAIMS[2], ready=False, error=said, cut=cut)
+        slow["status"] |= more
+        slow["spec"] |= {"volumeSnapshotClassName": used} if used else {}
+        seen = (*all_ready()[:2], slow)
+        describe = "see kubectl describe volumesnapshot -n demo data-db-2-1700000000"
+        wanted = {fix, describe, *([words] if words else [])}
+        late = begun(age_s=601, sessionDeadline=before(1))
+        made = planned(late, spec=snapshot_spec(timeOut="10m"), executor=GOOD, snapshots=seen)
+        error = errors(made)[CLAIMS[2]]
+        assert all(text in error for text in wanted), error
+        assert len(error) <= 1024
+        if said:
+            told = conditions_in(status_in(run(snapshots=seen))["conditions"])
+            message = told["VolumeSnapshotsWaiting"][2]
+            assert all(text in message for text in wanted), message
 
 
 def test_what_a_report_refuses_is_that_hosts_failure() -> None:
