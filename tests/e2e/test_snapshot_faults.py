@@ -23,6 +23,7 @@ from tests.support.snapshots import (
     bound,
     claims,
     configuration,
+    events,
     hosts,
     named,
     names,
@@ -35,8 +36,14 @@ from tests.support.snapshots import (
 )
 
 THREE = ("a", "b", "c")
-SHORT = "12s"
-"""A `timeOut` that leaves the sidecar time for more than one try."""
+SHORT = "40s"
+"""A `timeOut` for sessions that fail by it.
+
+Of it a busy machine takes much until the Job has created anything; then the sidecar needs time for
+more than one try.
+"""
+PROTECTION = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
+"""Finalizer of a claim that is being snapshotted."""
 JOB = "stash-vs-first"
 
 
@@ -68,7 +75,24 @@ def wait_words(space: Space, session: str, *words: str) -> None:
         running = (found.get("status") or {}).get("phase") == "Running"
         return running and all(word in message for word in words)
 
-    space.cluster.until(f"the session says {words}", probe, timeout_s=20.0)
+    space.cluster.until(f"the session says {words}", probe)
+
+
+def words_of(snapshot: dict[str, Any]) -> str:
+    """Return what a VolumeSnapshot itself says of its failure."""
+    error = (snapshot.get("status") or {}).get("error") or {}
+    return str(error.get("message") or "")
+
+
+def class_of(space: Space, name: str, **annotations: str) -> dict[str, Any]:
+    """Return a VolumeSnapshotClass of the driver, for all namespaces."""
+    return {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshotClass",
+        "metadata": {"name": name, "annotations": annotations},
+        "driver": space.cluster.info["storage"]["driver"],
+        "deletionPolicy": "Delete",
+    }
 
 
 def wait_created(space: Space, count: int = len(THREE)) -> list[dict[str, Any]]:
@@ -93,16 +117,12 @@ def test_class_missing(three: Space) -> None:
     name = f"{three.name}-class"
     ready(three, configuration(three, "Deployment", "app", target={"snapshotClassName": name}))
     three.apply(three.session("first"))
-    wait_words(three, "first", name, "not found")
+    fix = ("spec.target.snapshotClassName", f"VolumeSnapshotClass {name} must exist")
+    wait_words(three, "first", "not found", *fix, "kubectl describe volumesnapshot")
     before = wait_created(three)
-    snapshot_class = {
-        "apiVersion": "snapshot.storage.k8s.io/v1",
-        "kind": "VolumeSnapshotClass",
-        "metadata": {"name": name},
-        "driver": three.cluster.info["storage"]["driver"],
-        "deletionPolicy": "Delete",
-    }
-    three.apply(snapshot_class)
+    told = [words_of(found) for found in before]
+    assert any(name in text and "not found" in text for text in told), told
+    three.apply(class_of(three, name))
     try:
         session = three.wait_phase("backupsession", "first", *FINAL)
         assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
@@ -124,10 +144,17 @@ def test_class_of_another_driver(three: Space) -> None:
         error = hosts(session)[claim]["error"]
         assert error.startswith("SnapshotNotReady"), error
         assert named(session, claim)[0] in error
-    assert condition(session, "DeadlineExceeded").get("status") == "True"
+        assert "its driver says nothing" in error
+        assert "check spec.target.snapshotClassName" in error
+        assert f"VolumeSnapshotClass {other} must exist and be of the claim's driver" in error
+    says(session, "DeadlineExceeded", "True", (SHORT, "spec.timeOut", f"{three.name}/backup"))
     for found in snapshots(three, session):
         assert found["spec"]["volumeSnapshotClassName"] == other
-        assert not (found.get("status") or {}).get("readyToUse")
+        assert not found["status"].get("readyToUse")
+        bound_to = found["status"]["boundVolumeSnapshotContentName"]
+        content = three.cluster.get("volumesnapshotcontent", bound_to)
+        assert content is not None
+        assert content["spec"]["driver"] != three.cluster.info["storage"]["driver"]
     ready(three, configuration(three, "Deployment", "app"))
     assert taken(three, "second")["status"]["phase"] == "Succeeded"
 
@@ -136,24 +163,24 @@ def test_class_of_another_driver(three: Space) -> None:
 def test_two_default_classes(three: Space) -> None:
     """Which one is meant is not known: the words say so; once one of them is gone it works."""
     name = f"{three.name}-default"
-    default = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
-    second = {
-        "apiVersion": "snapshot.storage.k8s.io/v1",
-        "kind": "VolumeSnapshotClass",
-        "metadata": {"name": name, "annotations": default},
-        "driver": three.cluster.info["storage"]["driver"],
-        "deletionPolicy": "Delete",
-    }
-    with_time_out(three)
-    three.apply(second)
+    marked = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
+    three.apply(class_of(three, name, **marked))
     try:
-        session = taken(three, "first")
+        three.apply(three.session("first"))
+        two, fix = "default snapshot classes were found", "exactly one of the claim's driver"
+        path = "spec.target.snapshotClassName"
+        wait_words(three, "first", two, path, fix, "kubectl describe volumesnapshot")
+        found = wait_created(three)
+        told = [words_of(snapshot) for snapshot in found]
+        assert any(two in text for text in told), told
+        assert not any(s["spec"].get("volumeSnapshotClassName") for s in found)
     finally:
         three.cluster.kubectl("delete", "volumesnapshotclass", name)
-    assert session["status"]["phase"] == "Failed"
-    for claim in THREE:
-        assert "default snapshot class" in hosts(session)[claim]["error"], hosts(session)
-    assert taken(three, "second")["status"]["phase"] == "Succeeded"
+    session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    assert [s["metadata"]["uid"] for s in snapshots(three)] == [
+        s["metadata"]["uid"] for s in found
+    ], "nothing was created again"
 
 
 # --- the driver
@@ -174,6 +201,7 @@ def test_driver_refuses_one_of_three(three: Space, faults: Faults) -> None:
     error = hosts(session)["b"]["error"]
     assert error.startswith("SnapshotNotReady"), error
     assert "disk on fire" in error
+    assert "mend what its driver reports" in error
     good = named(session, "a", "c")
     says(session, "BackupIncomplete", "True", (*good, "None was deleted"))
     assert names(snapshots(three, session)) == named(session, *THREE)
@@ -182,12 +210,18 @@ def test_driver_refuses_one_of_three(three: Space, faults: Faults) -> None:
     assert faults.answers(failed).count("INTERNAL: disk on fire") >= 2
     faults.clear()
     assert taken(three, "second")["status"]["phase"] == "Succeeded"
+    # By now a second Event of the first session would be there.
+    (event,) = three.cluster.until("the Event", lambda: events(three, session))
+    assert (event["type"], event["reason"]) == ("Warning", "Host Backup Failed")
+    assert 'failed for 1 of 3 hosts ("b")' in event["message"]
+    assert "disk on fire" in event["message"]
 
 
 def test_driver_refuses_twice(three: Space, faults: Faults) -> None:
     """Errors that pass end in success: what the driver said was shown, and decided nothing."""
     broken = {"call": "CreateSnapshot", "match": {"source_volume": "b"}, "times": 2}
-    faults.set({**broken, "code": "INTERNAL", "message": "disk on fire"})
+    # Each answer takes long: so long are the words of the one before it to be seen.
+    faults.set({**broken, "code": "INTERNAL", "message": "disk on fire", "delay_s": 8})
     three.apply(three.session("first"))
     wait_words(three, "first", "b: ", "disk on fire")
     session = three.wait_phase("backupsession", "first", *FINAL)
@@ -203,8 +237,12 @@ def test_driver_is_never_ready(three: Space, faults: Faults) -> None:
     with_time_out(three)
     session = taken(three, "first")
     assert phases(session) == dict.fromkeys(THREE, "Failed")
-    assert all("SnapshotNotReady" in stat["error"] for stat in hosts(session).values())
-    says(session, "DeadlineExceeded", "True", (SHORT,))
+    for claim in THREE:
+        error = hosts(session)[claim]["error"]
+        assert error.startswith("SnapshotNotReady"), error
+        assert f"VolumeSnapshot {named(session, claim)[0]}, which stays, is not ready" in error
+        assert "raise spec.timeOut" in error
+    says(session, "DeadlineExceeded", "True", (SHORT, "spec.timeOut", f"{three.name}/backup"))
     assert readiness(three) == dict.fromkeys(named(session, *THREE), False)
     cut = [s["status"].get("creationTime") for s in snapshots(three)]
     assert all(cut), "the driver did take them"
@@ -217,14 +255,19 @@ def test_driver_is_never_ready(three: Space, faults: Faults) -> None:
 
 def test_claim_deleted_while_it_is_snapshotted(three: Space, faults: Faults) -> None:
     """Kubernetes keeps the claim until its snapshot is taken: nothing is lost."""
-    slow = {"call": "CreateSnapshot", "match": {"source_volume": "b"}, "delay_s": 4.0}
+    slow = {"call": "CreateSnapshot", "match": {"source_volume": "b"}, "delay_s": 10.0}
     faults.set({**slow, "times": 1})
     three.apply(three.session("first"))
-    wait_created(three)
+
+    def is_protected() -> bool:
+        return PROTECTION in ((three.get("pvc", "b") or {})["metadata"].get("finalizers") or ())
+
+    three.cluster.until("the protection of the claim", is_protected)
     three.cluster.kubectl("delete", "pvc", "b", "-n", three.name, "--wait=false")
     claim = three.get("pvc", "b")
     assert claim is not None
     assert claim["metadata"].get("deletionTimestamp"), "it is on its way out, and still there"
+    assert PROTECTION in claim["metadata"]["finalizers"], "its snapshot is not taken yet"
     session = three.wait_phase("backupsession", "first", *FINAL)
     assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
     three.cluster.until("the end of the claim", lambda: three.get("pvc", "b") is None)
@@ -283,6 +326,13 @@ def runner_of(space: Space) -> Callable[[], tuple[dict[str, Any], int] | None]:
     return probe
 
 
+def kill_runner(space: Space, pod: dict[str, Any], pid: int) -> None:
+    """Kill the runner and wait until the kubelet says that it was killed."""
+    killed = 128 + signal.SIGKILL
+    os.kill(pid, signal.SIGKILL)
+    space.cluster.until("the death", lambda: _exit_code(space, pod) == killed)
+
+
 @pytest.mark.parametrize("held", [THREE, ("b",)], ids=["before", "between"])
 def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
     """Killed before anything, or after two of three: the next pod makes exactly what is missing."""
@@ -293,8 +343,7 @@ def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
         three.cluster.until("the creation waits", lambda: len(door.waiting) >= len(held))
         before = wait_created(three, len(passing)) if passing else []
         pod, pid = three.cluster.until("the runner", runner_of(three))
-        os.kill(pid, signal.SIGKILL)
-        three.cluster.until("the death", lambda: _exit_code(three, pod) == 128 + signal.SIGKILL)
+        kill_runner(three, pod, pid)
         door.open()
         session = three.wait_phase("backupsession", "first", *FINAL)
     assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
@@ -307,13 +356,35 @@ def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
     assert codes.count(409) == len(passing), "what was there already is taken for its own"
 
 
+def test_job_killed_before_it_could_report(three: Space) -> None:
+    """Killed after all were created: the next pod finds them, and takes each for its own."""
+    audit = Audit(three.cluster.info["audit_log"])
+    with Doorkeeper(three, THREE) as door:
+        three.apply(three.session("first"))
+        three.cluster.until("the creation waits", lambda: len(door.waiting) == len(THREE))
+        pod, pid = three.cluster.until("the runner", runner_of(three))
+        os.kill(pid, signal.SIGSTOP)  # it sees none of the answers
+        door.open()
+        before = wait_created(three)
+        kill_runner(three, pod, pid)
+        session = three.wait_phase("backupsession", "first", *FINAL)
+    assert phases(session) == dict.fromkeys(THREE, "Succeeded"), session["status"]
+    found = snapshots(three)
+    assert names(found) == named(session, *THREE), "no duplicate, no loss"
+    assert [s["metadata"]["uid"] for s in before] == [s["metadata"]["uid"] for s in found]
+    assert len(pods_of(three, JOB)) == 2
+    codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert codes == [201] * len(THREE) + [409] * len(THREE)
+
+
 def test_job_deleted_after_creation(three: Space, faults: Faults) -> None:
     """Once the snapshots are made the Job is not needed: it may go while they become ready."""
-    faults.set({"call": "CreateSnapshot", "not_ready": True, "delay_s": 5})
+    faults.set({"call": "CreateSnapshot", "not_ready": True, "delay_s": 15})
     audit = Audit(three.cluster.info["audit_log"])
     three.apply(three.session("first"))
     wait_created(three)
     three.cluster.kubectl("delete", "job", JOB, "-n", three.name)
+    assert not any(readiness(three).values()), "the driver is not done"
     found = three.get("backupsession", "first") or {}
     assert found["status"]["phase"] == "Running", found["status"]
     session = three.wait_phase("backupsession", "first", *FINAL)
@@ -324,6 +395,7 @@ def test_job_deleted_after_creation(three: Space, faults: Faults) -> None:
 
 def test_job_deleted_before_creation(three: Space) -> None:
     """A Job that is deleted before it did anything fails the session within seconds."""
+    audit = Audit(three.cluster.info["audit_log"])
     with Doorkeeper(three) as door:
         three.apply(three.session("first"))
         three.cluster.until("the creation waits", lambda: len(door.waiting) == len(THREE))
@@ -333,8 +405,15 @@ def test_job_deleted_before_creation(three: Space) -> None:
             "--wait=false",
         )  # fmt: skip
         session = three.wait_phase("backupsession", "first", *FINAL, timeout_s=40.0)
+        assert snapshots(three) == []
     assert phases(session) == dict.fromkeys(THREE, "Failed"), session["status"]
-    assert all("NotCreated" in stat["error"] for stat in hosts(session).values()), hosts(session)
+    for stat in hosts(session).values():
+        assert stat["error"].startswith("NotCreated: no VolumeSnapshot of it was created."), stat
+        assert "JobDeleted: its Job was deleted before it reported" in stat["error"], stat
+    deletions = [r for r in audit.requests() if (r.verb, r.resource) == ("delete", "jobs")]
+    assert [r.code for r in deletions if (r.namespace, r.name) == (three.name, JOB)][:1] == [200]
+    assert 201 not in answers(audit, "create", "volumesnapshots", three, user=user_of(three))
+    assert answers(audit, "create", "jobs", three, name=JOB) == [201], "not made again"
     assert taken(three, "second")["status"]["phase"] == "Succeeded"
 
 
@@ -362,10 +441,11 @@ def test_quota_refuses_snapshots(three: Space) -> None:
     three.cluster.until("the quota", enforced, timeout_s=30.0)
     session = taken(three, "first")
     assert sorted(phases(session).values()) == ["Failed", "Failed", "Succeeded"]
-    for stat in hosts(session).values():
-        if stat["phase"] == "Failed":
-            assert stat["error"].startswith("CreationRefused"), stat
-            assert "exceeded quota: few" in stat["error"]
+    refused = [stat["error"] for stat in hosts(session).values() if stat["phase"] == "Failed"]
+    for error in refused:
+        assert error.startswith("CreationRefused"), error
+        assert "exceeded quota: few" in error
+    assert "raise the ResourceQuota, or delete what is not needed" in "; ".join(refused)
     (kept,) = snapshots(three)
     assert kept["metadata"]["name"] in condition(session, "BackupIncomplete")["message"]
     codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))

@@ -219,6 +219,12 @@ def readiness(space: Space) -> dict[str, bool]:
     }
 
 
+def events(space: Space, session: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the Events of a session of either kind."""
+    uid = session["metadata"]["uid"]
+    return [event for event in space.list("event") if event["involvedObject"].get("uid") == uid]
+
+
 # --- faults
 
 
