@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.audit import Audit, Request, unix_s
+from tests.support.audit import OPERATOR, Audit, Request, unix_s
 from tests.support.cluster import Cluster, Space
 from tests.support.snapshots import (
     FINAL,
@@ -31,17 +31,28 @@ from tests.support.snapshots import (
 
 CLAIMS = tuple(f"data-app-{ordinal}" for ordinal in range(20))
 MOST_OTHERS = 12
-LEAD_S = 15
+LEAD_S = 30
+"""From setting the schedule to the slot that is counted: the CronJobs have to follow meanwhile."""
 SLOW_S = 60.0
+QUICK_S = 50.0
+"""A busy machine takes long to start a pod; a driver's minute is longer all the same."""
 SETTLE_S = 4.0
-TARGET = {"replicas": len(CLAIMS)}
+SPEC: Mapping[str, Any] = {
+    "target": {"replicas": len(CLAIMS)},
+    "retentionPolicy": {"name": "one", "keepLast": 1, "prune": True},
+}
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What one session cost. `asked` holds what Drey asked meanwhile, without watches."""
+    """What one session cost. `asked` holds what Drey asked meanwhile, without watches.
+
+    Also about objects of no namespace: the session's own ones, and all lists. `before` are the
+    names of the VolumeSnapshots that retention is to delete.
+    """
 
     session: Mapping[str, Any]
+    before: list[str]
     snapshots: list[dict[str, Any]]
     asked: list[Request]
 
@@ -52,9 +63,16 @@ class Counted:
         return [r for r in self.asked if (r.verb, r.resource) == wanted]
 
     @property
+    def deletions(self) -> list[Request]:
+        """Return the requests of retention."""
+        wanted = ("delete", "volumesnapshots")
+        return [r for r in self.asked if (r.verb, r.resource) == wanted]
+
+    @property
     def others(self) -> Counter[tuple[str, str]]:
         """Return how often everything else was asked."""
-        return Counter((r.verb, r.resource) for r in self.asked if r not in self.creates)
+        aside = (*self.creates, *self.deletions)
+        return Counter((r.verb, r.resource) for r in self.asked if r not in aside)
 
 
 @dataclass(frozen=True)
@@ -75,10 +93,11 @@ def both(cluster: Cluster) -> Iterator[Both]:
             space.apply(*claims(space, *CLAIMS, size="16Mi"), application)
         for space in (quick, slow):
             bound(space, *CLAIMS)
-            ready(space, configuration(space, "StatefulSet", "app", target=TARGET))
+            ready(space, configuration(space, "StatefulSet", "app", **SPEC))
             space.apply(space.session("first"))
         for space in (quick, slow):
             space.wait_phase("backupsession", "first", "Succeeded")
+        before = [names(snapshots(space)) for space in (quick, slow)]
         slot = int((time.time() + LEAD_S) // 60 + 1) * 60
         for space in (quick, slow):
             _schedule(space, slot)
@@ -97,18 +116,39 @@ def both(cluster: Cluster) -> Iterator[Both]:
             counted = [
                 Counted(
                     session=session,
+                    before=earlier,
                     snapshots=snapshots(space, session),
-                    asked=[r for r in audit.of_drey(space.name) if r.verb != "watch"],
+                    asked=[
+                        r
+                        for r in (*audit.of_drey(space.name), *_elsewhere(audit, space))
+                        if r.verb != "watch"
+                    ],
                 )
-                for space, session in zip((quick, slow), sessions, strict=True)
+                for space, earlier, session in zip((quick, slow), before, sessions, strict=True)
             ]
         yield Both(*counted)
+
+
+def _elsewhere(audit: Audit, space: Space) -> list[Request]:
+    """Return what the operator asked of objects of no namespace, as far as a session could.
+
+    Others' tests run at the same time, and their restores read single objects of such kinds.
+    """
+    contents = {f"snapcontent-{found['metadata']['uid']}" for found in snapshots(space)}
+    volumes = {found["spec"]["volumeName"] for found in space.list("pvc")}
+    return [
+        r
+        for r in audit.requests()
+        if r.user == OPERATOR
+        and not r.namespace
+        and (r.name in ("", *contents, *volumes) or r.resource == "volumesnapshotclasses")
+    ]
 
 
 def _schedule(space: Space, slot: int) -> None:
     moment = time.localtime(slot)  # a CronJob goes by its controller's time zone: the host's
     schedule = f"{moment.tm_min} {moment.tm_hour} * * *"
-    space.apply(configuration(space, "StatefulSet", "app", schedule=schedule, target=TARGET))
+    space.apply(configuration(space, "StatefulSet", "app", schedule=schedule, **SPEC))
 
     def has_followed() -> bool:
         found = space.get("cronjob", "stash-trigger-backup")
@@ -121,10 +161,10 @@ def test_drivers_took_no_time_and_a_minute(both: Both) -> None:
     """What is compared below really differs."""
     for counted in (both.quick, both.slow):
         assert phases(counted.session) == dict.fromkeys(CLAIMS, "Succeeded")
-    for counted, least_s, most_s in ((both.quick, 0.0, 30.0), (both.slow, SLOW_S, 3 * SLOW_S)):
+    for counted, least_s, most_s in ((both.quick, 0.0, QUICK_S), (both.slow, SLOW_S, 3 * SLOW_S)):
         begun = unix_s(counted.session["metadata"]["creationTimestamp"])
         ended = max(unix_s(s["metadata"]["creationTimestamp"]) for s in counted.snapshots)
-        assert ended - begun < 30.0, "creating is quick, whatever the driver does"
+        assert ended - begun < QUICK_S, "creating is quick, whatever the driver does"
         duration = counted.session["status"]["sessionDuration"]
         took_s = sum(
             float(part) * unit_s
@@ -141,6 +181,14 @@ def test_twenty_creates(both: Both) -> None:
         assert sorted(r.name for r in counted.creates) == named(counted.session, *CLAIMS)
         assert {r.code for r in counted.creates} == {201}
         assert names(counted.snapshots) == named(counted.session, *CLAIMS)
+
+
+def test_retention_deletes_each_by_one_request(both: Both) -> None:
+    """They are set aside below: how many there are is the policy's business."""
+    for counted in (both.quick, both.slow):
+        assert len(counted.before) == len(CLAIMS)
+        assert sorted(r.name for r in counted.deletions) == counted.before
+        assert {(r.user, r.code) for r in counted.deletions} == {(OPERATOR, 200)}
 
 
 def test_at_most_twelve_other_requests(both: Both) -> None:

@@ -53,6 +53,7 @@ class Flow:
         self.user = f"system:serviceaccount:{space.name}:backupconfiguration-backup-0"
         self.asked: list[Request] = []
         """What Drey asked about VolumeSnapshots until the end of the session."""
+        self._snapshots: list[dict[str, Any]] = []
 
     @cached_property
     def checksums(self) -> dict[str, str]:
@@ -94,6 +95,7 @@ class Flow:
             and request.user in (self.user, OPERATOR)
             and request.verb != "watch"
         ]
+        self._snapshots = snapshots(self.space, found)
         return found
 
     @cached_property
@@ -101,10 +103,11 @@ class Flow:
         """Return the Job of the session."""
         return self._get("job", f"stash-vs-{self.session['metadata']['name']}")
 
-    @cached_property
+    @property
     def snapshots(self) -> list[dict[str, Any]]:
-        """Return the VolumeSnapshots of the session."""
-        return snapshots(self.space, self.session)
+        """Return the VolumeSnapshots of the session, as they were at its end."""
+        assert self.session
+        return self._snapshots
 
     @cached_property
     def destroyed(self) -> dict[str, str]:
@@ -413,4 +416,5 @@ def test_restore_leaves_the_snapshots_alone(flow: Flow) -> None:
     """A snapshot can be restored again: all are there, and none was made anew."""
     assert flow.restore
     before = {found["metadata"]["uid"] for found in flow.snapshots}
+    assert len(before) == len(CLAIMS)
     assert {found["metadata"]["uid"] for found in snapshots(flow.space)} == before

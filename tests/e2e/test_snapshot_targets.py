@@ -1,5 +1,6 @@
 """Which claims of which target are snapshotted; the guides for a claim and for a Deployment."""
 
+import time
 from typing import Any
 
 import pytest
@@ -30,7 +31,11 @@ STATEFUL_SET_CLAIMS = ("data-statefulset-3", "data-statefulset-4", "two")
 
 @pytest.fixture(scope="module")
 def sessions(shared_space: Space) -> dict[str, dict[str, Any]]:
-    """One session of each kind of workload, all at once. No pod runs: claims are what counts."""
+    """One session of each kind of workload. No pod runs: claims are what counts.
+
+    Each is of a second of its own: two of one second want the same name for a claim that they
+    share, and one gets a suffix.
+    """
     space = shared_space
     made = []
     for kind in KINDS:
@@ -52,7 +57,12 @@ def sessions(shared_space: Space) -> dict[str, dict[str, Any]]:
             for kind in KINDS
         ),
     )  # fmt: skip
-    space.apply(*(space.session(f"s-{k.lower()}", configuration=k.lower()) for k in KINDS))
+    for kind in KINDS:
+        name = f"s-{kind.lower()}"
+        space.apply(space.session(name, configuration=kind.lower()))
+        created = space.get("backupsession", name)
+        assert created is not None
+        time.sleep(max(0.0, suffix(created) + 1 - time.time()))
     return {
         kind: space.wait_phase("backupsession", f"s-{kind.lower()}", "Succeeded", "Failed")
         for kind in KINDS
@@ -67,12 +77,12 @@ def test_claims_of_a_workload(
     session = sessions[kind]
     wanted = STATEFUL_SET_CLAIMS if kind == "StatefulSet" else ("one", "two")
     assert phases(session) == dict.fromkeys(wanted, "Succeeded"), session["status"]
-    found = snapshots(shared_space, session)
-    by_claim = {s["spec"]["source"]["persistentVolumeClaimName"] for s in found}
-    assert by_claim == set(wanted)
-    # Two sessions of one second want the same name for a claim that they share: one gets a suffix.
-    assert len(found) == len(wanted)
-    assert all(name.rpartition("-")[0] for name in names(found))
+    assert tuple(hosts(session)) == wanted, "in this order"
+    by_name = {
+        s["metadata"]["name"]: s["spec"]["source"]["persistentVolumeClaimName"]
+        for s in snapshots(shared_space, session)
+    }
+    assert by_name == {f"{claim}-{suffix(session)}": claim for claim in wanted}
 
 
 def test_target_without_a_claim(space: Space) -> None:
