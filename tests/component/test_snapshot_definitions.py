@@ -23,9 +23,14 @@ import pytest
 from controller.api.objects import dig
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
+    BACKUP_SESSION,
     CRD,
+    CRON_JOB,
+    JOB,
     NAMESPACE,
     PVC,
+    REPOSITORY,
+    SECRET,
     VOLUME_SNAPSHOT,
 )
 from controller.observe.informers import SNAPSHOT_CRD
@@ -116,6 +121,18 @@ def server() -> Iterator[ApiServer]:
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
         }  # fmt: skip
         running_server.apply(PVC.path(DEMO, "data"), target)
+        bound = {"status": {"phase": "Bound"}}
+        path = PVC.path(DEMO, "data", "status")
+        answer = running_server.request(
+            "PATCH", path, bound, content_type="application/merge-patch+json"
+        )
+        assert answer.status == HTTPStatus.OK, answer.text
+        secret = {**_object("v1", "Secret", "storage"), "stringData": {"RESTIC_PASSWORD": "x"}}
+        running_server.apply(SECRET.path(DEMO, "storage"), secret)
+        repository = _object(REPOSITORY.api_version, "Repository", "repo")
+        local = {"mountPath": "/repo", "nfs": {"server": "nfs", "path": "/"}}
+        repository["spec"] = {"backend": {"storageSecretName": "storage", "local": local}}
+        running_server.apply(REPOSITORY.path(DEMO, "repo"), repository)
         yield running_server
 
 
@@ -152,12 +169,17 @@ def configure(server: ApiServer, name: str, **spec: Any) -> None:
     assert answer.status in (HTTPStatus.OK, HTTPStatus.CREATED), answer.text
 
 
-def condition(server: ApiServer, name: str, kind: str) -> str | None:
-    """Return the status of a condition of a BackupConfiguration."""
+def status_of(server: ApiServer, name: str) -> dict[str, Any]:
+    """Return the status of a BackupConfiguration."""
     found = server.request("GET", BACKUP_CONFIGURATION.path(DEMO, name)).body
-    for entry in dig(found, "status", "conditions") or ():
+    return dict(dig(found, "status") or {})
+
+
+def condition(server: ApiServer, name: str, kind: str, field: str = "status") -> str | None:
+    """Return a field of a condition of a BackupConfiguration."""
+    for entry in status_of(server, name).get("conditions") or ():
         if entry["type"] == kind:
-            return str(entry["status"])
+            return str(entry[field])
     return None
 
 
@@ -167,22 +189,44 @@ def test_definitions_may_come_go_and_come_again(server: ApiServer, tmp_path: Pat
     While the kind is absent nothing is asked for it, and health does not depend on it.
     """
     assert server.request("GET", CRD.path("", SNAPSHOT_CRD)).status == HTTPStatus.NOT_FOUND
-    configure(server, "restic", task={"name": "pvc-backup"}, repository={"name": "none"})
+    configure(server, "restic", task={"name": "pvc-backup"}, repository={"name": "repo"})
     configure(server, "snapshots", driver="VolumeSnapshotter")
     with running(server, tmp_path) as controller:
 
         def shows(status: str) -> bool:
-            return condition(server, "snapshots", SERVED) == status
+            phase = {"True": "Ready", "False": "NotReady"}[status]
+            return (
+                condition(server, "snapshots", SERVED) == status
+                and status_of(server, "snapshots")["phase"] == phase
+            )
+
+        def is_triggered(name: str) -> bool:
+            path = CRON_JOB.path(DEMO, f"stash-trigger-{name}")
+            return server.request("GET", path).status == HTTPStatus.OK
 
         eventually(controller.is_well, READY_S)
-        eventually(lambda: condition(server, "restic", "RepositoryFound") == "False")
+        eventually(lambda: status_of(server, "restic").get("phase") == "Ready")
+        assert is_triggered("restic")
+        session = _object(BACKUP_SESSION.api_version, "BackupSession", "first")
+        invoker = {"apiGroup": BACKUP_CONFIGURATION.group, "kind": "BackupConfiguration"}
+        session["spec"] = {"invoker": {**invoker, "name": "restic"}}
+        server.apply(BACKUP_SESSION.path(DEMO, "first"), session)
+        job = JOB.path(DEMO, "stash-backup-first-0")
+        eventually(lambda: server.request("GET", job).status == HTTPStatus.OK)
         eventually(lambda: shows("False"))
+        assert not is_triggered("snapshots")
+        install_text = condition(server, "snapshots", SERVED, "message") or ""
+        assert (
+            'kubectl apply -k "https://github.com/kubernetes-csi/external-snapshotter/'
+            'client/config/crd"'
+        ) in install_text
         assert controller.requests("VolumeSnapshot") == 0
         assert controller.requests("VolumeSnapshot", watches=True) == 0
 
         for lists in (1, 2):
             install(server)
             eventually(lambda: shows("True"))
+            assert is_triggered("snapshots")
             # a definition is there before its kind is served: what came too early was answered 404
             assert controller.requests("VolumeSnapshot") >= lists
             assert controller.is_well()
@@ -194,6 +238,8 @@ def test_definitions_may_come_go_and_come_again(server: ApiServer, tmp_path: Pat
             assert controller.requests("VolumeSnapshot") == asked
             assert controller.requests("VolumeSnapshot", watches=True) == watched
             assert controller.is_well()
+            assert status_of(server, "restic")["phase"] == "Ready"
+        assert is_triggered("snapshots"), "the schedule stays: what is missing may come back"
         assert controller.log.read_text().count("resource_not_served") <= 2
 
 
