@@ -429,6 +429,17 @@ def test_without_the_annotation_what_stash_made_is_nobodys_business(
     assert made <= {key_of(found) for found in cluster.server.all(VOLUME_SNAPSHOT)}
 
 
+def test_what_stash_made_waits_for_the_next_session_while_it_cannot_be_listed(
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result does not wait for an API server that does not serve the kind yet."""
+    adopt(cluster)
+    made = {put_old(cluster, f"{CLAIMS[0]}-160000000{n}", day=n) for n in (1, 2, 3)}
+    Unserved(cluster, monkeypatch)
+    finish(cluster)
+    assert made <= {key_of(found) for found in cluster.server.all(VOLUME_SNAPSHOT)}
+
+
 def test_many_claims_are_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty replicas."""
     cluster = SnapshotCluster(with_hooks=False, replicas=20)
