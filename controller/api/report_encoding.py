@@ -1,12 +1,14 @@
 """The document of a report, within its budget.
 
-Budget (D11): `report_bytes` of the JobInput for the whole document. Detail is cut first (paths that
-could not be read, messages, counts, paths of snapshots), then snapshots and hosts, and at the very
-end what protects snapshots. A report that is never written is worse than a short one: the session
-would fail as ReportLost. Standard library only (D31).
+Budget (D11): `report_bytes` of the JobInput for the whole document. First what is said twice goes:
+of hosts that failed alike one says why. Then detail is cut (paths that could not be read, messages,
+counts, paths of snapshots), then snapshots and hosts, and at the very end what protects snapshots.
+A report that is never written is worse than a short one: the session would fail as ReportLost.
+Standard library only (D31).
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,6 +17,7 @@ from controller.api.report import (
     MAX_TEXT,
     MAX_UNTAGGED,
     ConditionReport,
+    HostReport,
     RunReport,
     SnapshotReport,
     StepReport,
@@ -48,10 +51,15 @@ class _Cut:
 
 _ID_LENGTH = 64
 _WORD = 64
-_CUTS = (
-    _Cut(unreadable=20, text=MAX_TEXT),
+_SENTENCE = 512
+"""Characters in which an error of an API server still names the object, the cause and the fix."""
+_WHOLE = _Cut(unreadable=20, text=MAX_TEXT)
+_SHORTER = (
+    _WHOLE,
     _Cut(unreadable=5, text=MAX_TEXT),
-    _Cut(unreadable=3, text=512),
+    _Cut(unreadable=3, text=_SENTENCE),
+)
+_SHORTEST = (
     _Cut(unreadable=1, text=256),
     _Cut(unreadable=0, text=128),
     _Cut(unreadable=0, text=0),
@@ -65,9 +73,11 @@ _CUTS = (
 def encode(report: RunReport, limit_bytes: int) -> str:
     """Return the document in at most `limit_bytes` bytes of UTF-8.
 
-    Any report fits into SMALLEST_BYTES. What is left out is in the order of `_CUTS`; of a report
-    that is too long even then one host is left, the first that failed, and a condition says so; at
-    last as many of the newest incomplete snapshots as fit.
+    Any report fits into SMALLEST_BYTES. What is left out is in the order of `_SHORTER` and
+    `_SHORTEST`; where all hosts failed and there is nothing but errors, hosts are left out before
+    their errors. Of a report that is too long even then one host is left, the first that failed;
+    at last as many of the newest incomplete snapshots as fit. A condition says that hosts are
+    missing.
 
     Raises:
         ValueError: `limit_bytes` is less than that, and too little.
@@ -80,17 +90,24 @@ def encode(report: RunReport, limit_bytes: int) -> str:
 
 
 def _candidates(report: RunReport) -> Iterator[RunReport]:
-    for cut in _CUTS:
+    yield _cut(report, _WHOLE)
+    report = _said_once(report)
+    for cut in _SHORTER:
         yield _cut(report, cut)
-    bare = replace(_cut(report, _CUTS[-1]), conditions=())
+    if all(not host.succeeded and not host.snapshots for host in report.hosts):
+        yield from _fewer(_cut(report, _SHORTER[-1]))
+    for cut in _SHORTEST:
+        yield _cut(report, cut)
+    bare = replace(_cut(report, _SHORTEST[-1]), conditions=())
     yield bare
     # A foreign output.json may name more hosts and snapshots than any message can hold.
-    count = sum(len(host.snapshots) for host in report.hosts)
+    error = next((host.error for host in report.hosts if not host.succeeded), "")
+    repository = bare.repository
+    if not _is_id(repository.id):
+        repository = replace(repository, id="")
     for most in (32, 16, 8, 4, 1):
-        repository = bare.repository
-        if not _is_id(repository.id):
-            repository = replace(repository, id="")
-        yield replace(_essence(bare, most, count), repository=repository)
+        for length in (_SENTENCE, 128, 0):
+            yield replace(_essence(bare, most, error[:length]), repository=repository)
     # Numbers first: what else is learned protects snapshots.
     learned = replace(
         bare.repository,
@@ -103,7 +120,33 @@ def _candidates(report: RunReport) -> Iterator[RunReport]:
     newest_first = [item for item in reversed(learned.untagged_incomplete) if _is_id(item)]
     for most in range(len(newest_first), -1, -1):
         kept = replace(learned, untagged_incomplete=tuple(newest_first[:most][::-1]))
-        yield replace(_essence(bare, 1, count), repository=kept)
+        yield replace(_essence(bare, 1, ""), repository=kept)
+
+
+def _said_once(report: RunReport) -> RunReport:
+    """Return the report in which a host that failed like one before it only refers to that one."""
+    first: dict[tuple[str, str], str] = {}
+    hosts: list[HostReport] = []
+    for host in report.hosts:
+        if host.succeeded:
+            hosts.append(host)
+            continue
+        # Errors name objects, which are named after their hosts: only in this do they differ.
+        alike = re.sub(rf"\b{re.escape(host.hostname)}\b", "", host.error)
+        other = first.setdefault((host.reason, alike), host.hostname)
+        reference = f"same as {other}"
+        is_repeated = other != host.hostname and len(reference) < len(host.error)
+        hosts.append(replace(host, error=reference) if is_repeated else host)
+    return replace(report, hosts=tuple(hosts))
+
+
+def _fewer(report: RunReport) -> Iterator[RunReport]:
+    """Return the report with fewer and fewer of its hosts, the first ones."""
+    most = len(report.hosts)
+    while most > 1:
+        most //= 2
+        conditions = (*report.conditions, _left_out(report))
+        yield replace(report, hosts=report.hosts[:most], conditions=conditions)
 
 
 def _cut(report: RunReport, cut: _Cut) -> RunReport:
@@ -141,21 +184,29 @@ def _cut(report: RunReport, cut: _Cut) -> RunReport:
     )
 
 
-def _essence(report: RunReport, most: int, count: int) -> RunReport:
-    """Return the first host that failed, else the first, with at most some snapshots."""
+def _essence(report: RunReport, most: int, error: str) -> RunReport:
+    """Return the first host that failed, with its error, else the first; and some snapshots."""
     failed = [host for host in report.hosts if not host.succeeded]
+    text = f"{len(failed)} of {len(report.hosts)} hosts failed"
+    if error:
+        text = f"{text}: {error}" if len(report.hosts) > 1 else error
     hosts = tuple(
         replace(
             host,
             hostname=_plain(host.hostname),
             reason=_plain(host.reason),
-            error=f"{len(failed)} of {len(report.hosts)} hosts failed" if failed else "",
+            error=text if failed else "",
             snapshots=tuple(item for item in host.snapshots if _is_id(item.id))[:most],
         )
         for host in (failed or report.hosts)[:1]
     )
+    return RunReport(hosts, conditions=(_left_out(report),))
+
+
+def _left_out(report: RunReport) -> ConditionReport:
+    count = sum(len(host.snapshots) for host in report.hosts)
     text = f"the report of {len(report.hosts)} hosts and {count} snapshots was too long"
-    return RunReport(hosts, conditions=(ConditionReport(REPORT_CUT, "True", "TooLong", text),))
+    return ConditionReport(REPORT_CUT, "True", "TooLong", text)
 
 
 def _plain(text: str) -> str:

@@ -230,6 +230,59 @@ def test_many_snapshots_fit() -> None:
     assert parse_report(encode(report, 4096)) == report
 
 
+QUOTA = (
+    'volumesnapshots.snapshot.storage.k8s.io "{name}-1700000000" is forbidden: exceeded quota: few,'
+    " requested: count/volumesnapshots.snapshot.storage.k8s.io=1, used: 2, limited: 2;"
+    " raise the ResourceQuota, or delete what is not needed"
+)
+RBAC = (
+    'volumesnapshots.snapshot.storage.k8s.io is forbidden: User "system:serviceaccount:demo:'
+    'backupconfiguration-backup-0" cannot create resource "volumesnapshots" in API group'
+    ' "snapshot.storage.k8s.io" in the namespace "demo";'
+    " the Job's ServiceAccount lacks the right: check its RoleBinding"
+)
+
+
+@pytest.mark.parametrize("count", [1, 10, 20, 35, 50, 100, 1000])
+@pytest.mark.parametrize("words", [QUOTA, RBAC], ids=["quota", "RBAC"])
+def test_many_refused_objects_say_why(words: str, count: int) -> None:
+    """However many hosts failed alike: one says object, cause and fix; up to 35 all are named."""
+    names = [f"data-db-{number}" for number in range(count)]
+    hosts = [HostReport(n, False, "CreationRefused", words.format(name=n)) for n in names]
+    found = parse_report(encode(RunReport(tuple(hosts)), 4096))
+    assert found.hosts[0] == hosts[0]
+    assert [host.hostname for host in found.hosts] == names[: len(found.hosts)]
+    assert len(found.hosts) >= (count if count <= 35 else 20)
+    for said, wanted in zip(found.hosts[1:], hosts[1:], strict=False):
+        assert said in (wanted, replace(wanted, error="same as data-db-0"))
+    cut = [condition.type for condition in found.conditions]
+    assert cut == (["ReportCut"] if len(found.hosts) < count else [])
+
+
+def test_each_cause_is_told_once() -> None:
+    """Hosts that failed for another reason keep it, and refer to the first of their own kind."""
+    names = [f"data-db-{number}" for number in range(30)]
+    texts = [(QUOTA, RBAC)[number % 2].format(name=name) for number, name in enumerate(names)]
+    hosts = [HostReport(n, False, "Refused", text) for n, text in zip(names, texts, strict=True)]
+    found = parse_report(encode(RunReport(tuple(hosts)), 4096))
+    assert [host.error for host in found.hosts] == [
+        *texts[:2],
+        *(f"same as data-db-{number % 2}" for number in range(2, 30)),
+    ]
+
+
+def test_a_failed_host_among_many_snapshots_says_why() -> None:
+    """A report that is too long for its hosts keeps the first failure with its own words."""
+    snapshots = tuple(SnapshotReport(f"{number:064x}", "/data") for number in range(20))
+    good = HostReport("good", succeeded=True, snapshots=snapshots)
+    bad = HostReport("bad", False, "StepFailed", "mount /data of Pod a/b again", 0.0, snapshots)
+    found = parse_report(encode(RunReport((*(good,) * 9, bad, bad)), 4096))
+    assert [host.error for host in found.hosts] == [
+        "2 of 11 hosts failed: mount /data of Pod a/b again"
+    ]
+    assert found.hosts[0].snapshots == tuple(replace(item, path="") for item in snapshots)
+
+
 def test_core_that_does_not_fit() -> None:
     """A core larger than the budget is refused, not cut."""
     with pytest.raises(ValueError, match="does not fit into 64 bytes"):

@@ -365,6 +365,23 @@ def test_what_a_report_refuses_is_that_hosts_failure() -> None:
     assert [e["phase"] for e in target_in(done)["stats"]] == ["Failed", "Succeeded", "Succeeded"]
 
 
+@pytest.mark.parametrize("count", [20, 1000])
+def test_many_refusals_say_why(count: int) -> None:
+    """Each claim has the cause or the name of one that has it, also of a report without room."""
+    names = [f"data-db-{number}" for number in range(count)]
+    words = (
+        "is forbidden: exceeded quota: few; raise the ResourceQuota, or delete what is not needed"
+    )
+    no = [HostReport(name, False, "CreationRefused", f'"{name}-1" {words}') for name in names]
+    executor = ended_job(creation_job(RUN), refused(*no), code=1)
+    raw = begun(stats=tuple({"hostname": name} for name in names))
+    said = errors(planned(raw, executor=executor, looked=True))
+    assert list(said) == names
+    assert said["data-db-0"] == f'CreationRefused: "data-db-0-1" {words}'
+    for error in said.values():
+        assert words in error or error == "CreationRefused: same as data-db-0"
+
+
 def test_a_killed_pod_is_replaced() -> None:
     """Its Job is not Failed: another pod creates what is missing. Nothing is Failed before."""
     job = creation_job(RUN)
