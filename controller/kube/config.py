@@ -118,6 +118,9 @@ def _in_cluster(configuration: Any, service_account: Path, environ: Mapping[str,
         )
     configuration.host = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     configuration.ssl_ca_cert = str(ca)
+    # HTTPS_PROXY of a pod is for what lies outside of the cluster; its own API server is not to be
+    # reached through it, and the token is nothing for it.
+    configuration.proxy = None
     return TokenFile(service_account / "token")
 
 

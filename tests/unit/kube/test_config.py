@@ -1,10 +1,15 @@
 """controller.kube.config: where the API server is, and fresh tokens."""
 
+import shutil
+import socket
 from pathlib import Path
 
+import certifi
 import pytest
 
+from controller.api.resources import POD
 from controller.kube.config import NotConfigured, TokenFile, connect
+from controller.kube.errors import Unreachable
 
 
 class Monotonic:
@@ -78,3 +83,31 @@ def test_a_broken_kubeconfig_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(NotConfigured, match=r"kubeconfig .* cannot be used"):
         connect(str(path), pool_size=1)
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "https_proxy"])
+def test_a_pod_asks_its_api_server_without_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A proxy in the environment is meant for a backend: no request and no token passes it."""
+    (tmp_path / "token").write_text("one")
+    shutil.copy(certifi.where(), tmp_path / "ca.crt")
+    for other in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+        socket.create_server(("127.0.0.1", 0)) as api,
+    ):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        environ = {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(api.getsockname()[1]),
+        }
+        client = connect(None, pool_size=1, service_account=tmp_path, environ=environ)
+        with pytest.raises(Unreachable):  # neither of the two ever answers
+            client.get(POD, "demo", "app-0", timeout_s=0.5)
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+        api.setblocking(False)
+        api.accept()[0].close()
