@@ -24,13 +24,23 @@ MOST_S = 15.0
 midnight the triggers of the whole cluster do not come back at once."""
 
 _DEFINITE = re.compile(
-    r"exceeded quota|failed quota|denied the request|being terminated|usage per \w+ is"
+    r"exceeded quota|failed quota|denied (the )?request|being terminated|usage per \w+ is"
 )
-"""Refusals that no start of a kube-apiserver explains: quotas, webhooks, LimitRanges, a namespace
-that is going."""
+"""Refusals that no start of a kube-apiserver explains: quotas, webhooks ("denied the request"),
+admission policies ("denied request"), LimitRanges, a namespace that is going."""
 
 _Answer = TypeVar("_Answer")
 _pause = threading.Event()  # never set: its `wait` ends by time, or by an exception from a signal
+
+
+def is_refusal(err: KubeError) -> bool:
+    """Tell whether an API server says that it may not be, or that it does not know the kind."""
+    return isinstance(err, Forbidden | NotFound)
+
+
+def is_doubtful(err: KubeError) -> bool:
+    """Tell whether a refusal may come from an API server that knows our rights or kinds not yet."""
+    return is_refusal(err) and not _DEFINITE.search(err.message)
 
 
 def until_answered(
@@ -40,6 +50,7 @@ def until_answered(
     *,
     limit_s: float = LIMIT_S,
     doubt_s: float = DOUBT_S,
+    doubts: Callable[[KubeError], bool] = is_doubtful,
     wait: Callable[[float], object] = _pause.wait,
     monotonic: Callable[[], float] = time.monotonic,
     rng: random.Random | None = None,
@@ -47,8 +58,8 @@ def until_answered(
     """Return the answer; each kind of failure on the way is logged once, with the next try.
 
     Raises:
-        KubeError: nothing that passes by itself, or it lasted for `limit_s`, a refusal for
-            `doubt_s`.
+        KubeError: nothing that passes by itself, or it lasted for `limit_s`, a refusal that
+            `doubts` doubts for `doubt_s`.
     """
     rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
     started_s = monotonic()
@@ -62,7 +73,7 @@ def until_answered(
             pause_s = max(next_s * (1.0 + rng.random()), getattr(err, "retry_after_s", 0.0))
             next_s = min(next_s * 2.0, MOST_S)
             now_s = monotonic()
-            if is_doubtful(err):
+            if doubts(err):
                 # counted from the first in a row: the API server may be away for long before
                 refused_at_s = now_s if refused_at_s is None else refused_at_s
                 ends_s = min(refused_at_s + doubt_s, started_s + limit_s)
@@ -81,8 +92,3 @@ def until_answered(
                     gives_up_s=round(ends_s - now_s),
                 )
         wait(pause_s)
-
-
-def is_doubtful(err: KubeError) -> bool:
-    """Tell whether a refusal may come from an API server that knows our rights or kinds not yet."""
-    return isinstance(err, Forbidden | NotFound) and not _DEFINITE.search(err.message)

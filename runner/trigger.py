@@ -21,7 +21,7 @@ from controller.kube.errors import AlreadyExists, Forbidden, KubeError
 from controller.kube.interface import KubeClient
 from runner.log import Log, now_s
 from runner.redaction import Redactor
-from runner.retry import until_answered
+from runner.retry import is_refusal, until_answered
 
 TRIGGER_VARIABLE = "DREY_TRIGGER"
 JOB_NAME_VARIABLE = "JOB_NAME"
@@ -136,7 +136,9 @@ def main(environ: Mapping[str, str] = os.environ) -> ExitCode:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = connect(environ.get("KUBECONFIG"), pool_size=1, environ=environ)
-        created = until_answered(lambda: create(client, session), log, fields)
+        # Whatever refuses the session, a full quota or a webhook, may let it pass in a minute; the
+        # next slot may be a day away.
+        created = until_answered(lambda: create(client, session), log, fields, doubts=is_refusal)
     except (KubeError, NotConfigured) as err:
         log.error("session_not_created", **fields, error=str(err))  # noqa: TRY400 - our own log
         return ExitCode.FAILED

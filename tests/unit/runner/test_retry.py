@@ -21,7 +21,14 @@ from controller.kube.errors import (
 )
 from runner.log import Log
 from runner.redaction import Redactor
-from runner.retry import DOUBT_S, LIMIT_S, MOST_S, until_answered
+from runner.retry import (
+    DOUBT_S,
+    LIMIT_S,
+    MOST_S,
+    is_doubtful,
+    is_refusal,
+    until_answered,
+)
 from tests.support.clock import FakeClock, FakeStop
 
 PASSING: list[KubeError] = [
@@ -32,6 +39,15 @@ PASSING: list[KubeError] = [
     Conflict("quota changed", code=409),
 ]
 REFUSING: list[KubeError] = [Forbidden("RBAC", code=403), NotFound("no such resource", code=404)]
+DEFINITE = [
+    "exceeded quota: few, requested: count/x=1, used: 2, limited: 2",
+    "failed quota: few: must specify limits.cpu",
+    'admission webhook "a.b" denied the request: no',
+    "ValidatingAdmissionPolicy 'size' with binding 'all' denied request: too large",
+    "unable to create new content in namespace demo because it is being terminated",
+    "maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi",
+]
+"""As kube-apiserver 1.36 says it, behind `<resource> "<name>" is forbidden: `."""
 
 
 class Outage:
@@ -45,7 +61,7 @@ class Outage:
         self._failures = list(failures)
         self._seed = seed
 
-    def run(self) -> str:
+    def run(self, **more: Any) -> str:
         """Ask until answered."""
         log = Log(Redactor({}), write=lambda line: self.lines.append(json.loads(line)))
         return until_answered(
@@ -55,6 +71,7 @@ class Outage:
             wait=self.stop.wait,
             monotonic=self.clock.monotonic,
             rng=random.Random(self._seed),  # noqa: S311 - a script
+            **more,
         )
 
     def _ask(self) -> str:
@@ -113,6 +130,22 @@ def test_refusal_that_stays(failure: KubeError) -> None:
     outage = Outage(*away, failure, None)
     assert outage.run() == "done"
     assert sum(outage.stop.waits) > 2 * DOUBT_S
+
+
+@pytest.mark.parametrize("words", DEFINITE)
+def test_refusal_that_no_start_explains(words: str) -> None:
+    """Quota and admission are believed at once, but by who has no second chance: the trigger."""
+    failure = Forbidden(f'things "data-1" is forbidden: {words}', code=403)
+    assert not is_doubtful(failure)
+    outage = Outage(failure)
+    with pytest.raises(Forbidden):
+        outage.run()
+    assert outage.stop.waits == []
+    assert Outage(failure, failure, None).run(doubts=is_refusal) == "done"
+    outage = Outage(failure)
+    with pytest.raises(Forbidden):
+        outage.run(doubts=is_refusal)
+    assert DOUBT_S - 2 * MOST_S <= sum(outage.stop.waits) <= DOUBT_S
 
 
 def test_mistake_is_not_repeated() -> None:

@@ -1,6 +1,7 @@
 """The session of a slot (D20)."""
 
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from controller.build.cronjob import ACTIVE_DEADLINE_S
 from controller.kube.errors import AlreadyExists, Forbidden
+from runner import trigger
 from runner.retry import LIMIT_S
 from runner.trigger import REQUEST_S, backup_session, create, main, parse_trigger, slot_s
 
@@ -118,6 +120,28 @@ def test_same_slot_twice_without_the_right_to_look() -> None:
 def test_patience_ends_before_the_job() -> None:
     """The last request is over, and the pod had a minute to start, when the Job's time is up."""
     assert LIMIT_S + REQUEST_S + 60 < ACTIVE_DEADLINE_S
+
+
+class Full:
+    """An API server whose quota is full for a moment."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def create(self, *_: Any, **__: Any) -> Any:
+        """Refuse the first time."""
+        self.asked += 1
+        if self.asked == 1:
+            raise Forbidden('backupsessions "data-1" is forbidden: exceeded quota: few', code=403)
+
+
+def test_a_refusal_does_not_cost_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full quota, or a webhook that denies, may pass within the minute that is waited for it."""
+    server = Full()
+    monkeypatch.setattr(trigger, "connect", lambda *_, **__: server)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main({trigger.TRIGGER_VARIABLE: json.dumps(TRIGGER)}) == 0
+    assert server.asked == 2
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
