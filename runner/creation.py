@@ -5,14 +5,15 @@ again after any end, since an object that carries the session's uid is its own.
 """
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controller.api.creation import SESSION_UID, CreationInput, NewObject
-from controller.api.objects import labels_of
+from controller.api.objects import Obj, is_deleting, labels_of
 from controller.api.report import ExitCode, HostReport, Reason
 from controller.api.resources import Resource
 from controller.api.text import parse_time
@@ -136,6 +137,7 @@ class Creation:
         """
         name, suffix = body["metadata"]["name"], self._order.fallback_suffix
         names = (name, f"{name}-{suffix}") if suffix else (name,)
+        foreign: list[Obj] = []
         for each in names:
             named = {**body, "metadata": {**body["metadata"], "name": each}}
             namespace = self._order.namespace
@@ -145,13 +147,10 @@ class Creation:
                 present = self._client.get(self._resource, namespace, each, timeout_s=REQUEST_S)
                 if labels_of(present).get(SESSION_UID) == self._order.session_uid:
                     return _Made(each, was_there=True)
+                foreign.append(present)
             else:
                 return _Made(each, was_there=False)
-        raise AlreadyExists(
-            f"{' and '.join(names)} exist already and are not of this session"
-            if suffix
-            else f"{name} exists already and is not of this session"
-        )
+        raise AlreadyExists(_taken(names, foreign))
 
     def _body(self, item: NewObject) -> dict[str, Any]:
         body = _merged(self._order.common, item.body)
@@ -167,8 +166,7 @@ class Creation:
     def _failure(self, item: NewObject, err: KubeError) -> HostReport:
         title = self._title(item)
         if isinstance(err, AlreadyExists):
-            text = f"{title}: {err.message}; it is left as it is: delete it, or choose another name"
-            return api_verb.failed(item.host, Reason.ALREADY_EXISTS, text)
+            return api_verb.failed(item.host, Reason.ALREADY_EXISTS, f"{title}: {err.message}")
         if classify(err) is Verdict.REFUSED:
             # The server's words, which name the object, come first: what is cut is the end.
             text = f"{title}: {err.message}" if isinstance(err, NotFound) else err.message
@@ -206,11 +204,25 @@ def _merged(common: Any, own: Any) -> Any:
     return {**common, **merged}
 
 
+def _taken(names: Sequence[str], foreign: Sequence[Obj]) -> str:
+    """Return that objects of somebody else have all names, and what to do."""
+    if len(names) > 1:
+        text = f"{' and '.join(names)} exist already and are not of this session; they are left"
+        return f"{text} as they are: delete one of them"
+    if any(is_deleting(obj) for obj in foreign):
+        text = f"{names[0]} is being deleted, and is not of this session"
+        return f"{text}: wait until it is gone, or choose another name"
+    text = f"{names[0]} exists already and is not of this session; it is left as it is"
+    return f"{text}: delete it, or choose another name"
+
+
 def _remedy(err: KubeError) -> str:
     if not isinstance(err, Forbidden):
         return ""
-    if "quota" in err.message:
+    if re.search("(exceeded|failed) quota", err.message):
         return "; raise the ResourceQuota, or delete what is not needed"
+    if re.search("denied (the )?request", err.message):
+        return "; an admission policy or webhook of the cluster must allow it"
     if is_doubtful(err):
         return "; the Job's ServiceAccount lacks the right: check its RoleBinding"
     return ""

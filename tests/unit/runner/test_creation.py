@@ -35,9 +35,15 @@ QUOTA = Forbidden(
     " requested: count/volumesnapshots.snapshot.storage.k8s.io=1, used: 2, limited: 2",
     code=403,
 )
+POLICY = Forbidden(
+    'volumesnapshots.snapshot.storage.k8s.io "data-0-1" is forbidden: ValidatingAdmissionPolicy'
+    " 'size' with binding 'all' denied request: too large",
+    code=403,
+)
+WEBHOOK = Forbidden('admission webhook "quota.example" denied the request: no', code=403)
 RBAC = Forbidden(
     'volumesnapshots.snapshot.storage.k8s.io is forbidden: User "system:serviceaccount:demo:x"'
-    ' cannot create resource "volumesnapshots"',
+    ' cannot create resource "volumesnapshots" in the namespace "exceeded-quota"',
     code=403,
 )
 UNIX_S = 1_700_000_000.0
@@ -191,17 +197,35 @@ def test_all_names_are_taken(suffix: str) -> None:
     assert run.stop.waits == []
 
 
+def test_a_claim_that_is_going_is_waited_for_by_the_user() -> None:
+    """To delete a foreign namesake that is being deleted already is no advice."""
+    server = Server()
+    going = foreign("data-0-1")
+    going["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    server.put_object(VOLUME_SNAPSHOT, going)
+    run = Run(server, order("data-0", fallback_suffix=""))
+    assert run.failure.error == (
+        "VolumeSnapshot demo/data-0-1: data-0-1 is being deleted, and is not of this session:"
+        " wait until it is gone, or choose another name"
+    )
+
+
 @pytest.mark.parametrize(
-    "error",
-    [QUOTA, Invalid('VolumeSnapshot "data-0-1" is invalid: spec', code=422)],
-    ids=["quota", "invalid"],
+    ("error", "remedy"),
+    [
+        (QUOTA, "; raise the ResourceQuota, or delete what is not needed"),
+        (POLICY, "; an admission policy or webhook of the cluster must allow it"),
+        (WEBHOOK, "; an admission policy or webhook of the cluster must allow it"),
+        (Invalid('VolumeSnapshot "data-0-1" is invalid: spec', code=422), ""),
+    ],
+    ids=["quota", "policy", "webhook", "invalid"],
 )
-def test_definite_refusal(error: KubeError) -> None:
-    """Quota and validation are reported at once in the server's words; the others are created."""
+def test_definite_refusal(error: KubeError, remedy: str) -> None:
+    """What is sure is told at once in the server's words, with the fix; the others are created."""
     server = Server({"data-0-1": passing(error)})
     run = Run(server, order("data-0", "data-1"))
     assert (run.failure.hostname, run.failure.reason) == ("data-0", Reason.CREATION_REFUSED)
-    assert run.failure.error.startswith(error.message)
+    assert run.failure.error == error.message + remedy
     assert run.stop.waits == []
     assert server.created == ["data-1-1"]
     assert (run.summary["created"], run.summary["failed"]) == (1, 1)
