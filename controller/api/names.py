@@ -16,7 +16,10 @@ PVC_BACKUP = "pvc-backup"
 """The Task, and the Function, that backs up a claim."""
 PVC_RESTORE = "pvc-restore"
 """The Task, and the Function, that restores a claim."""
+FALLBACK_LENGTH = 4
+"""Hex digits that a VolumeSnapshot's name gets when a foreign one has it already (D21)."""
 _DIGEST_LENGTH = 8
+_RESTORE = "restore-"
 
 
 def bounded(name: str, limit: int) -> str:
@@ -27,8 +30,7 @@ def bounded(name: str, limit: int) -> str:
     """
     if len(name) <= limit:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
-    return f"{name[: limit - _DIGEST_LENGTH - 1].rstrip('-.')}-{digest}"
+    return f"{name[: limit - _DIGEST_LENGTH - 1].rstrip('-.')}-{_digest(name)}"
 
 
 def _dashed(name: str) -> str:
@@ -36,10 +38,24 @@ def _dashed(name: str) -> str:
 
     `a.b` and `a-b` would meet: a dotted name carries the hash of the original.
     """
-    if "." not in name:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
-    return f"{name.replace('.', '-')}-{digest}"
+    return f"{name.replace('.', '-')}-{_digest(name)}" if "." in name else name
+
+
+def _of_session(name: str, *, is_restore: bool) -> str:
+    """Return a name that no session of another name or kind has, to be put behind a prefix.
+
+    A namespace may hold a RestoreSession `x`, which gets `restore-x`, beside a BackupSession `x`
+    and a BackupSession `restore-x`: the last one carries the hash of its name.
+    """
+    if is_restore:
+        return f"{_RESTORE}{_dashed(name)}"
+    if name.startswith(_RESTORE):
+        return f"{name.replace('.', '-')}-{_digest(name)}"
+    return _dashed(name)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def trigger_name(configuration: str) -> str:
@@ -63,24 +79,24 @@ def restore_job_name(session: str, index: int = 0) -> str:
     return bounded(f"stash-restore-{_dashed(session)}-{index}", LABEL_LIMIT)
 
 
-def snapshot_job_name(session: str) -> str:
-    """Return the name of the Job of a flow B session, BackupSession or RestoreSession.
-
-    A namespace may hold one of each with the same name: the caller passes `restore-<name>` for the
-    latter.
-    """
-    return bounded(f"stash-vs-{_dashed(session)}", LABEL_LIMIT)
+def snapshot_job_name(session: str, *, is_restore: bool = False) -> str:
+    """Return the name of the Job of a flow B session, BackupSession or RestoreSession."""
+    return bounded(f"stash-vs-{_of_session(session, is_restore=is_restore)}", LABEL_LIMIT)
 
 
-def hook_job_name(session: str, hook: str) -> str:
-    """Return the name of the Job of a hook; `hook` is `pre` or `post`."""
-    return bounded(f"stash-hook-{hook}-{_dashed(session)}", LABEL_LIMIT)
+def hook_job_name(session: str, hook: str, *, is_restore: bool = False) -> str:
+    """Return the name of the Job of a hook (`pre`, `post`), or of the `identity` of both."""
+    return bounded(f"stash-hook-{hook}-{_of_session(session, is_restore=is_restore)}", LABEL_LIMIT)
 
 
 def snapshot_name(claim: str, unix_s: int) -> str:
-    """Return the name of the VolumeSnapshot of a claim (D22)."""
+    """Return the name of the VolumeSnapshot of a claim (D22).
+
+    It leaves room for what makes it another name.
+    """
     suffix = f"-{unix_s}"
-    return f"{bounded(claim, NAME_LIMIT - len(suffix))}{suffix}"
+    limit = NAME_LIMIT - len(suffix) - 1 - FALLBACK_LENGTH
+    return f"{bounded(claim, limit)}{suffix}"
 
 
 def unlock_job_name(job: str) -> str:

@@ -9,7 +9,7 @@ from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
 from controller.api.creation import MAX_BYTES, SESSION_NAME, SESSION_UID, CreationInput, NewObject
 from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.model import Problem
-from controller.api.names import snapshot_name
+from controller.api.names import FALLBACK_LENGTH, snapshot_name
 from controller.api.objects import Obj, dig, meta, name_of, namespace_of, uid_of
 from controller.api.report import ExitCode
 from controller.api.resources import (
@@ -30,7 +30,6 @@ RESTORE_VERB = "restore-snapshot"
 RETRIES = 3
 DEADLINE_S = 7200
 """Longest life of a Job without `timeOut`. Creating takes seconds; a pod may have to wait."""
-_SUFFIX_LENGTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ def snapshot_input(
             )
             for claim in claims
         ),
-        fallback_suffix=hashlib.sha256(uid_of(session).encode()).hexdigest()[:_SUFFIX_LENGTH],
+        fallback_suffix=hashlib.sha256(uid_of(session).encode()).hexdigest()[:FALLBACK_LENGTH],
         deadline=format_time(created + timedelta(seconds=time_out_s)) if time_out_s else "",
         report_bytes=report_bytes(1),
     )

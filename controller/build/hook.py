@@ -81,8 +81,7 @@ def hook_job(
 
 def job_of_hook(session_resource: Resource, session: str, hook: str) -> str:
     """Return the name of a hook's Job; sessions of both kinds may have one name."""
-    prefix = "restore-" if session_resource == RESTORE_SESSION else ""
-    return hook_job_name(f"{prefix}{session}", hook)
+    return hook_job_name(session, hook, is_restore=session_resource == RESTORE_SESSION)
 
 
 def _work(order: HookOrder) -> str:

@@ -102,8 +102,7 @@ def hook_rbac(
 
 def hook_identity(session_resource: Resource, session: str) -> str:
     """Return the name of the ServiceAccount of a session's hooks, and of its binding."""
-    prefix = "restore-" if session_resource == RESTORE_SESSION else ""
-    return hook_job_name(f"{prefix}{session}", "identity")
+    return hook_job_name(session, "identity", is_restore=session_resource == RESTORE_SESSION)
 
 
 def _claim_identity(session: Obj) -> str:

@@ -85,7 +85,7 @@ def executor_recorded(seen: ClaimRestoreObserved) -> bool:
 
 def job_name(session: str) -> str:
     """Return the name of the Job of a RestoreSession."""
-    return snapshot_job_name(f"restore-{session}")
+    return snapshot_job_name(session, is_restore=True)
 
 
 def _begin(seen: ClaimRestoreObserved, claims: Sequence[Claim], now: datetime) -> Plan:

@@ -81,7 +81,7 @@ def claim_order(**changes: Any) -> CreationOrder:
         invoker=RESTORE,
         invoker_resource=RESTORE_SESSION,
         document=document,
-        job_name=snapshot_job_name("restore-bring-back"),
+        job_name=snapshot_job_name("bring-back", is_restore=True),
         service_account="restoresession-bring-back-0",
         **changes,
     )

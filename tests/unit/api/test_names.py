@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,16 @@ OWNERS = st.builds(
 )
 INDEXES = st.integers(min_value=0, max_value=10**10)
 
+FLOW_B = ("snapshots", "pre", "post", "identity")
+
+
+def _of_flow_b(purpose: str, is_restore: bool, owner: str, index: int) -> str:  # noqa: FBT001 - bound
+    session = f"{owner}-{index}"
+    if purpose == "snapshots":
+        return names.snapshot_job_name(session, is_restore=is_restore)
+    return names.hook_job_name(session, purpose, is_restore=is_restore)
+
+
 LABELS: dict[str, tuple[Callable[[str, int], str], int]] = {
     "trigger": (lambda owner, _: names.trigger_name(owner), names.CRON_JOB_LIMIT),
     "backup": (names.backup_job_name, names.LABEL_LIMIT),
@@ -38,6 +49,14 @@ LABELS: dict[str, tuple[Callable[[str, int], str], int]] = {
         names.LABEL_LIMIT,
     ),
     "container": (names.container_name, names.LABEL_LIMIT),
+    **{
+        f"{purpose}{'-restore' if is_restore else ''}": (
+            partial(_of_flow_b, purpose, is_restore),
+            names.LABEL_LIMIT,
+        )
+        for purpose in FLOW_B
+        for is_restore in (False, True)
+    },
     "hostname": (
         lambda owner, index: names.pod_hostname(names.backup_job_name(owner), str(index)),
         names.LABEL_LIMIT,
@@ -77,6 +96,30 @@ def test_purposes_never_meet(owner: str, index: int) -> None:
     assert len({LABELS[purpose][0](owner, index) for purpose in purposes}) == len(purposes)
 
 
+@given(OWNERS, st.integers(0, 3), st.integers(0, 3))
+@pytest.mark.parametrize("purpose", FLOW_B)
+def test_a_backup_session_never_meets_a_restore_session(
+    purpose: str, owner: str, of_backup: int, of_restore: int
+) -> None:
+    """A BackupSession may be named after what the Jobs of a RestoreSession are named (D20)."""
+    restores, backups = "restore-" * of_restore, "restore-" * of_backup
+    assert _of_flow_b(purpose, False, f"{backups}{owner}", 1) != _of_flow_b(
+        purpose, True, f"{restores}{owner}", 1
+    )
+    assert _of_flow_b(purpose, False, "restore-x", 1) != _of_flow_b(purpose, True, "x", 1)
+
+
+@given(st.sets(st.tuples(OWNERS, INDEXES), min_size=2, max_size=8))
+def test_snapshot_names(claims: set[tuple[str, int]]) -> None:
+    """They are legal and injective, and leave room for the suffix of a name that was taken."""
+    found = [names.snapshot_name(claim, unix_s) for claim, unix_s in claims]
+    for name, (_, unix_s) in zip(found, claims, strict=True):
+        assert SUBDOMAIN.fullmatch(name)
+        assert len(name) + 1 + names.FALLBACK_LENGTH <= names.NAME_LIMIT
+        assert name.endswith(f"-{unix_s}")
+    assert len(set(found)) == len(claims)
+
+
 @given(OWNERS, st.integers(min_value=1, max_value=10**10))
 def test_session_names(owner: str, unix_s: int) -> None:
     """A session's name is a legal object name and label value and ends in its slot."""
@@ -110,6 +153,10 @@ def test_session_names_are_injective(slots: set[tuple[str, int]]) -> None:
         (names.container_name("pvc-backup", 0), "pvc-backup-0"),
         (names.container_name("pg.backup-14", 1), "pg-backup-14-1"),
         (names.retry_session_name("nightly-1", 2), "nightly-1-retry-2"),
+        (names.snapshot_job_name("nightly-1"), "stash-vs-nightly-1"),
+        (names.snapshot_job_name("x", is_restore=True), "stash-vs-restore-x"),
+        (names.hook_job_name("nightly-1", "pre"), "stash-hook-pre-nightly-1"),
+        (names.snapshot_name("data-db-0", 1700000000), "data-db-0-1700000000"),
     ],
 )
 def test_stashs_names(name: str, wanted: str) -> None:
