@@ -31,6 +31,15 @@ GRACE_S = 10
 # The pod needs no right on any file: what the user grants a backup is not handed on.
 _NOT_HANDED_ON = ("capabilities", "privileged", "allowPrivilegeEscalation", "procMount")
 
+# What the kubelet sets itself is overridden by an `envFrom`, and is not known here: by this name
+# every cluster has its API server, and every API server's certificate has this name.
+_PINNED = {
+    "KUBECONFIG": "",
+    "KUBERNETES_SERVICE_HOST": "kubernetes.default.svc",
+    "KUBERNETES_SERVICE_PORT": "443",
+}
+_REFUSED = dict.fromkeys(_PINNED, "decides which server gets the pod's token")
+
 
 class ApiOrder(Protocol):
     """What all Jobs of this kind are built from."""
@@ -86,7 +95,7 @@ def api_job(
     """Return the Job, or what is wrong with its runtime settings."""
     places = [(f"{subject_of(order)} spec.runtimeSettings.container", _settings(order))]
     problems = [
-        *variable_problems(places),
+        *variable_problems(places, _REFUSED),
         *command_problems(places, beside="the pod's token"),
     ]
     if problems:
@@ -176,8 +185,8 @@ def api_container(
         "imagePullPolicy": installation.image_pull_policy,
         "args": [verb],
         "env": [
-            *(v for v in settings.container.get("env") or () if not is_refused(v)),
-            *pinned_environment(settings.container),
+            *(v for v in settings.container.get("env") or () if not is_refused(v, _REFUSED)),
+            *pinned_environment(settings.container, _PINNED),
             *environment,
         ],
         **shared_fields(installation, settings.container),

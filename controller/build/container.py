@@ -1,6 +1,7 @@
 """From a step to a container: environment, resources, security, mounts (stash.md 3.6, D19, D26)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from controller.api.job_input import RESTORE_ROOT, SCRATCH_DIR, SECRET_DIR
@@ -37,6 +38,7 @@ _REFUSED = {
     "OPENSSL_CONF": _LOADS,
     "OPENSSL_ENGINES": _LOADS,
     "OPENSSL_MODULES": _LOADS,
+    "SSLKEYLOGFILE": "would have the keys of encrypted connections written to a file",
 }
 # Keys of an envFrom are unknown here, and `env` beats `envFrom`. An empty value is as good as none.
 _PINNED = {
@@ -51,6 +53,7 @@ _PINNED = {
     "DREY_TERMINATION_LOG": "/dev/termination-log",
     "DREY_RESTIC": "/bin/restic",
 }
+_NONE: Mapping[str, str] = MappingProxyType({})
 _HANDLERS = (
     ("livenessProbe", "exec"),
     ("readinessProbe", "exec"),
@@ -152,11 +155,11 @@ def shared_fields(installation: Installation, settings: Obj) -> dict[str, Any]:
     return fields
 
 
-def pinned_environment(settings: Obj) -> list[dict[str, str]]:
+def pinned_environment(settings: Obj, also: Mapping[str, str] = _NONE) -> list[dict[str, str]]:
     """Return the variables of a container of ours that no `envFrom` may set, if it has any."""
     if not settings.get("envFrom"):
         return []
-    return [{"name": name, "value": value} for name, value in _PINNED.items()]
+    return [{"name": name, "value": value} for name, value in (_PINNED | dict(also)).items()]
 
 
 def merged_settings(function: Obj, user: Obj) -> dict[str, Any]:
@@ -236,15 +239,15 @@ def security_context(
     return context
 
 
-def is_refused(variable: Obj) -> bool:
+def is_refused(variable: Obj, also: Mapping[str, str] = _NONE) -> bool:
     """Tell whether an environment variable would change what our programs do or load."""
-    return bool(_refusal(str(variable["name"])))
+    return bool(_refusal(str(variable["name"]), also))
 
 
-def _refusal(name: str) -> str:
+def _refusal(name: str, also: Mapping[str, str]) -> str:
     """Return why a variable, or a prefix of variables, is not the user's to set, else ""."""
     reasons = (why for prefix, why in _REFUSED_PREFIXES.items() if name.startswith(prefix))
-    return _REFUSED.get(name) or next(reasons, "")
+    return _REFUSED.get(name) or also.get(name) or next(reasons, "")
 
 
 def environment_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Problem]:
@@ -257,8 +260,13 @@ def handler_problems(order: JobOrder, steps: Sequence[ResolvedStep]) -> list[Pro
     return command_problems(_places(order, steps), beside="the storage Secret")
 
 
-def variable_problems(places: Iterable[tuple[str, Obj]]) -> list[Problem]:
-    """Return a problem for each refused variable in runtime settings, given with their path."""
+def variable_problems(
+    places: Iterable[tuple[str, Obj]], also: Mapping[str, str] = _NONE
+) -> list[Problem]:
+    """Return a problem for each refused variable in runtime settings, given with their path.
+
+    `also` are names that are refused besides, and why.
+    """
     names = (
         (f"{place}.{field}[{index}].{key}", str(entry.get(key) or ""))
         for place, settings in places
@@ -266,7 +274,9 @@ def variable_problems(places: Iterable[tuple[str, Obj]]) -> list[Problem]:
         for index, entry in enumerate(settings.get(field) or ())
     )
     return [
-        Problem(path, f"{name} {why}: remove it") for path, name in names if (why := _refusal(name))
+        Problem(path, f"{name} {why}: remove it")
+        for path, name in names
+        if (why := _refusal(name, also))
     ]
 
 

@@ -244,9 +244,12 @@ def test_runtime_settings() -> None:
     (container,) = pod["containers"]
     assert pod["nodeSelector"] == {"disk": "ssd"}
     assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("mine", True)
-    names = [variable["name"] for variable in container["env"]]
-    assert (names[0], names[-1]) == ("HTTPS_PROXY", "DREY_INPUT")
-    assert "LD_PRELOAD" in names, "an envFrom cannot say which code is loaded"
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert (next(iter(values)), list(values)[-1]) == ("HTTPS_PROXY", "DREY_INPUT")
+    for name in ("LD_PRELOAD", "SSLKEYLOGFILE", "KUBECONFIG"):
+        assert values[name] == "", "an envFrom cannot say what is loaded, or who gets the token"
+    assert values["KUBERNETES_SERVICE_HOST"] == "kubernetes.default.svc"
+    assert values["KUBERNETES_SERVICE_PORT"] == "443"
     assert container["envFrom"] == [{"configMapRef": {"name": "proxy"}}]
     assert container["resources"] == {
         "requests": {"cpu": "100m"},
@@ -270,6 +273,16 @@ def test_runtime_settings() -> None:
                 "BackupConfiguration demo/nightly spec.runtimeSettings.container.env[0].name: "
                 "DREY_INPUT tells the operator's own programs what to do: remove it"
             ),
+        ),
+        *(
+            (
+                {"env": [{"name": name, "value": "x"}]},
+                (
+                    "BackupConfiguration demo/nightly spec.runtimeSettings.container.env[0].name: "
+                    f"{name} decides which server gets the pod's token: remove it"
+                ),
+            )
+            for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
         ),
         (
             {"lifecycle": {"postStart": {"exec": {"command": ["cat"]}}}},

@@ -93,7 +93,12 @@ def test_rights_of_the_backup_are_not_handed_on() -> None:
     """Root with capabilities for the backup is no reason for a privileged trigger."""
     settings = {
         "container": {
-            "env": [{"name": "HTTPS_PROXY", "value": "p"}, {"name": "DREY_TRIGGER", "value": "x"}],
+            "env": [
+                {"name": "HTTPS_PROXY", "value": "p"},
+                {"name": "DREY_TRIGGER", "value": "x"},
+                {"name": "KUBECONFIG", "value": "of a third party's step"},
+                {"name": "KUBERNETES_SERVICE_HOST", "value": "as above"},
+            ],
             "securityContext": {
                 "runAsUser": 0,
                 "privileged": True,
@@ -137,7 +142,8 @@ def test_an_env_from_does_not_tell_the_trigger_what_to_run() -> None:
     )
     pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     values = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
-    assert values["LD_PRELOAD"] == ""
+    assert values["LD_PRELOAD"] == values["KUBECONFIG"] == ""
+    assert values["KUBERNETES_SERVICE_HOST"] == "kubernetes.default.svc"
     assert values["PATH"].startswith("/usr/local/sbin:")
 
 

@@ -467,7 +467,8 @@ def test_an_env_from_cannot_set_what_our_programs_trust() -> None:
     assert "PATH" not in {variable["name"] for variable in prepare["env"]}
     for container in (backup, *pod["containers"], *unlock["containers"]):
         values = {variable["name"]: variable["value"] for variable in container["env"]}
-        assert values["LD_PRELOAD"] == ""
+        assert values["LD_PRELOAD"] == values["SSLKEYLOGFILE"] == ""
+        assert "KUBECONFIG" not in values, "it has no token"
         assert values["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         assert dataclasses.replace(Settings.read(values), outer={}) == dataclasses.replace(
             Settings.read({}), outer={}
@@ -488,7 +489,16 @@ def test_prefixes_of_an_env_from(prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["DREY_INPUT", "LD_PRELOAD", "PATH", "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_CONF"]
+    "name",
+    [
+        "DREY_INPUT",
+        "LD_PRELOAD",
+        "PATH",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "OPENSSL_CONF",
+        "SSLKEYLOGFILE",
+    ],
 )
 def test_environment_that_would_change_our_programs_is_refused(name: str) -> None:
     """Neither the input nor the loader can be changed by the user's environment."""
