@@ -1,5 +1,6 @@
 """Rules on the text of manifests/ that need no cluster."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -38,6 +39,41 @@ def test_every_rule_says_who_needs_it(name: str) -> None:
     assert rules
     for index in rules:
         assert "#" in lines[index] or lines[index - 1].startswith("#"), f"{name}:{index + 1}"
+
+
+def asked_by(module: str) -> set[str]:
+    """Return the methods of the client that a module of the runner calls."""
+    tree = ast.parse((ROOT / "runner" / f"{module}.py").read_text())
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        call.attr
+        for call in calls
+        if isinstance(call, ast.Attribute) and ast.unparse(call.value) in ("client", "self._client")
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "module", "resource", "calls"),
+    [
+        # It looks at a namesake, and takes the refusal of that for an answer (D26).
+        ("drey-trigger", "trigger", "backupsessions", {"create": "create", "get": ""}),
+        ("drey-snapshot", "creation", "volumesnapshots", {"create": "create", "get": "get"}),
+        ("drey-restore", "creation", "persistentvolumeclaims", {"create": "create", "get": "get"}),
+        ("drey-hook", "hook", "pods", {"list_page": "list"}),
+    ],
+)
+def test_jobs_may_do_what_their_program_asks_for_and_no_more(
+    role: str, module: str, resource: str, calls: dict[str, str]
+) -> None:
+    """Each verb of a Job's role is one that the runner's code calls, on the one kind."""
+    assert asked_by(module) == calls.keys()
+    (found,) = (
+        obj for obj in OBJECTS if obj["kind"] == "ClusterRole" and obj["metadata"]["name"] == role
+    )
+    verbs = {name: set(rule["verbs"]) for rule in found["rules"] for name in rule["resources"]}
+    exec_verbs = verbs.pop("pods/exec", None)
+    assert verbs == {resource: {verb for verb in calls.values() if verb}}
+    assert exec_verbs == ({"get", "create"} if role == "drey-hook" else None)
 
 
 def test_no_rule_has_a_wildcard() -> None:
