@@ -127,8 +127,8 @@ def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
     if outcome.code < 0:
         return RunError(
             Reason.RESTIC_FAILED,
-            f"restic {verb} was killed by signal {-outcome.code}; if that is 9, the container's"
-            f" memory limit may be too low: {last}",
+            f"restic {verb} was killed by signal {-outcome.code}; if that is 9, memory may have run"
+            f" out: raise spec.runtimeSettings.container.resources.limits.memory: {last}",
         )
     said = f"{last} {outcome.backend_error}"
     if outcome.backend_error or _DENIED.search(said) or _UNREACHABLE.search(said):

@@ -89,11 +89,16 @@ def kill_restic(space: Space) -> None:
     kill(pods_of(space, job_of("second"))[0], "restic")
 
 
+FORCED = r"Interrupted: .|PodFailed: .*\b137\b|ReportLost: ."
+"""The runner has a moment to report that it was told to end; or it is killed before it has; or the
+pod is gone before anybody read how it ended."""
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "resource"),
     [
         pytest.param(delete_job, "JobDeleted: ", "jobs", id="job-deleted"),
-        pytest.param(force_pod, "[A-Z][A-Za-z]+: .", "pods", id="pod-forced"),
+        pytest.param(force_pod, FORCED, "pods", id="pod-forced"),
         pytest.param(kill_runner, "PodFailed: ", "", id="killed"),
         pytest.param(kill_restic, "ResticFailed: ", "", id="restic-killed"),
     ],
@@ -161,8 +166,7 @@ def test_out_of_memory(space: Space) -> None:
     error = failed["status"]["targets"][0]["stats"][0]["error"]
     end = ended(space, job_of("first"))
     assert end["reason"] == "OOMKilled", (end, error)
-    assert "memory" in error
-    assert "limit" in error
+    assert "spec.runtimeSettings.container.resources.limits.memory" in error
     space.apply(space.configuration())
     space.cluster.until("the spec", lambda: is_seen(space))
     space.back_up("second")
