@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,13 +24,20 @@ pytestmark = pytest.mark.serial
 SLOW = {"args": ["--limit-upload=600"]}
 """KiB per second: with BIG the upload takes ten seconds."""
 BIG = "head -c 6000000 /dev/urandom > /data/big; sync"
+SLOWER = {"args": ["--limit-upload=100"]}
+"""With this the upload takes a minute: longer than the API server is away."""
 HANDOVER_S = 3.0
 
 
 @pytest.fixture
 def running(space: Space) -> Space:
     """A namespace with a backup that goes on for about ten seconds, seen as Running."""
-    space.ready(target=SLOW)
+    return begun(space, SLOW)
+
+
+def begun(space: Space, target: dict[str, Any]) -> Space:
+    """Begin a backup and return once it is seen as Running."""
+    space.ready(target=target)
     space.exec("app", BIG)
     space.apply(space.session("first"))
     wait_restic(space, job_of("first"))
@@ -79,21 +87,45 @@ def test_operator_away(cluster: Cluster, running: Space) -> None:
     assert_done_once(running, audit)
 
 
-def test_api_server_restarted(cluster: Cluster, running: Space) -> None:
-    """A backup does not need the API server; its end is seen once the server is back."""
+def test_api_server_restarted(cluster: Cluster, space: Space) -> None:
+    """A backup does not need the API server: the same restic works on while another one starts."""
+    running = begun(space, SLOWER)
     audit = Audit(cluster.info["audit_log"])
     restarts = {p["metadata"]["uid"]: container(p)["restartCount"] for p in operators(cluster)}
+    server, restic = _api_server(cluster), _restic(running)
+    assert restic
     cluster.run(
         sys.executable, str(ROOT / "hack" / "cluster"), "restart-apiserver", timeout_s=120.0
     )
 
     cluster.until("the API server", lambda: _is_up(cluster), timeout_s=60.0)
+    assert _restic(running) == restic, "the backup went on"
+    pid, started_s = _api_server(cluster)
+    assert pid != server[0]
+    assert started_s > server[1]
     assert_done_once(running, audit)
     for pod in operators(cluster):
         # An outage that lasts longer than the Lease ends the leader: another may act by then.
         if container(pod)["restartCount"] > restarts[pod["metadata"]["uid"]]:
             where = ("-n", "drey", pod["metadata"]["name"], "-c", "operator")
             assert '"event": "lease_lost"' in cluster.kubectl("logs", *where, "--previous")
+
+
+def _api_server(cluster: Cluster) -> tuple[int, float]:
+    """Return the process of the API server, and when it began."""
+    verb = [sys.executable, str(ROOT / "hack" / "cluster"), "status"]
+    # it complains of what is missing, too
+    text = cluster.run(*verb, check=False).stdout
+    found = re.search(r"^kube-apiserver +pid (\d+)", text, re.MULTILINE)
+    assert found, text
+    process = Process(int(found[1]), "kube-apiserver", (), {})
+    return process.pid, process.started_s()
+
+
+def _restic(space: Space) -> set[int]:
+    """Return the processes of restic in the pod of the first backup."""
+    (pod,) = pods_of(space, job_of("first"))
+    return {p.pid for p in processes(pod["metadata"]["uid"]) if p.program == "restic"}
 
 
 def test_api_server_restarted_at_a_slot(cluster: Cluster, space: Space) -> None:
