@@ -1,7 +1,8 @@
 """What people read: `kubectl get`, `kubectl describe`, the operator's log. And what nobody may.
 
-One space has a good backup, a good restore, a backup with a wrong key and one with a wrong
-password: failures are where secrets slip out. Everything that it left behind is searched.
+One space has a good backup, one that a trigger asked for, a good restore, a backup with a wrong key
+and one with a wrong password: failures are where secrets slip out. Everything that it left behind
+is searched.
 
 Where a secret may be (D27): in the storage Secret, which is mounted into containers of our image,
 in the memory of the runner, and in the environment of the restic processes that it starts, which
@@ -11,6 +12,7 @@ file is trimmed, and a command would have to get it from somewhere as well.
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +29,10 @@ KINDS = ("backupconfiguration", "backupsession", "repository", "restoresession")
 PASSWORD = "Tr0ub4dor-in-no-log"  # noqa: S105 - of a repository in a test
 WRONG_PASSWORD = "Wr0ng-in-no-log"  # noqa: S105 - as above
 WRONG_KEY = "wrong-secret-key-in-no-log"
+TRIGGER = "trigger-by-hand"
 MOST_LINES = 10
 RESTIC = "restic"
+GATEWAY = "pushgateway"
 ENVIRONMENT_SECRETS = {"RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
@@ -71,6 +75,11 @@ class Story:
         return [line for line in parsed if line.get("namespace") == self.space.name]
 
     @cached_property
+    def pushgateway_text(self) -> str:
+        """Return the whole log of the Pushgateway: it says little."""
+        return self.space.cluster.kubectl("logs", "-n", "drey", "deployment/drey", "-c", GATEWAY)
+
+    @cached_property
     def operator_text(self) -> str:
         """Return the operator's log since the beginning of the story."""
         seconds = int(time.time() - self.begun_s) + 5
@@ -102,9 +111,25 @@ def _good_runs(told: Story, watcher: Watcher) -> None:
     space.apply(space.session("good"))
     _watch(told, watcher, "stash-backup-good-0")
     space.wait_phase("backupsession", "good", "Succeeded")
+    _trigger(told, watcher)
     space.apply(space.restore(target={"args": ["--limit-download=200"]}))
     _watch(told, watcher, "stash-restore-restore-0")
     space.wait_phase("restoresession", "restore", "Succeeded")
+
+
+def _trigger(told: Story, watcher: Watcher) -> None:
+    """Run the trigger's pod now, and wait for what it began.
+
+    Not as a child of the CronJob, which would remove it before its log is read.
+    """
+    space = told.space
+    cron_job = space.get("cronjob", "stash-trigger-backup") or {}
+    template = cron_job["spec"]["jobTemplate"]
+    labels = {"labels": template["metadata"]["labels"]}
+    space.apply(space.object("batch/v1", "Job", TRIGGER, metadata=labels, spec=template["spec"]))
+    _watch(told, watcher, TRIGGER)
+    name = next(json.loads(line)["name"] for line in told.dumps[-1].splitlines())
+    space.wait_phase("backupsession", name, "Succeeded")
 
 
 def _bad_runs(told: Story, watcher: Watcher) -> None:
@@ -163,7 +188,7 @@ def test_get_shows_the_columns_of_stash(story: Story) -> None:
         "NAME", "INTEGRITY", "SIZE", "SNAPSHOT-COUNT", "LAST-SUCCESSFUL-BACKUP", "AGE"
     ]  # fmt: skip
     integrity, _, unit, count, *_ = rows["repo"]
-    assert (integrity, unit, count) == ("true", "KiB", "1")
+    assert (integrity, unit, count) == ("true", "KiB", "2")
 
     headings, rows = table(story.space, "restoresession")
     assert headings == ["NAME", "REPOSITORY", "PHASE", "DURATION", "AGE"]
@@ -202,6 +227,54 @@ def test_describe_explains_a_failure(story: Story) -> None:
             assert word in text, (name, word, text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        (
+            "backupconfiguration",
+            "backup",
+            (
+                r"Phase: +Ready",
+                r"Message: +Repository \S+/repo exist\.",
+                r"Message: +Backend Secret \S+/storage exist\.",
+                r"Message: +Backup target PersistentVolumeClaim \S+/data found\.",
+                r"Message: +Successfully created backup triggering CronJob\.",
+            ),
+        ),
+        (
+            "repository",
+            "repo",
+            (
+                r"Integrity: +true",
+                r"Snapshot Count: +2",
+                r"Total Size: +[\d.]+ KiB",
+                r"Last Backup Time: +20\d\d-",
+                r"References:\n +Kind: +BackupConfiguration\n +Name: +backup",
+            ),
+        ),
+        (
+            "restoresession",
+            "restore",
+            (
+                r"Phase: +Succeeded",
+                r"Hostname: +host-0",
+                r"Session Duration: +[\dm]+s",
+                r"Message: +Successfully validated\.",
+                r"Events:\n",
+                r"Host Restore Succeeded",
+            ),
+        ),
+    ],
+)
+def test_describe_reads_well(story: Story, kind: str, name: str, words: tuple[str, ...]) -> None:
+    """`kubectl describe` of the other kinds: phase, conditions in words, numbers, and no noise."""
+    text = story.space.cluster.kubectl("describe", kind, name, "-n", story.space.name)
+    for pattern in words:
+        assert re.search(pattern, text), (pattern, text)
+    for noise in ("Managed Fields", "last-applied", "<nil>", r"map\[", "Status: +False"):
+        assert not re.search(noise, text), (noise, text)
+
+
 def test_operator_tells_the_story_in_ten_lines(story: Story) -> None:
     """One backup takes at most ten lines at INFO: created, started, finished with its numbers."""
     session = story.space.get("backupsession", "good")
@@ -236,8 +309,8 @@ def test_runner_logs_progress_as_json(story: Story) -> None:
 
 def test_no_secret_in_logs(story: Story) -> None:
     """No password and no key is in a log of ours, also not after failures that are about them."""
-    assert len(story.dumps) == 4
-    for text in (*story.dumps, story.operator_text):
+    assert len(story.dumps) == 5
+    for text in (*story.dumps, story.operator_text, story.pushgateway_text):
         assert text.strip()
         assert story.found_in(text) == []
 
@@ -257,7 +330,9 @@ def test_no_secret_in_objects_and_events(story: Story) -> None:
 def test_no_secret_in_arguments(story: Story) -> None:
     """The kernel shows the arguments of every process of our pods: no secret is among them."""
     programs = {process.program for process in story.seen}
-    assert {"python3", RESTIC} <= programs, "runner, operator and restic were seen"
+    assert {"python3", RESTIC, GATEWAY} <= programs, "runner, operator, restic, Pushgateway"
+    verbs = {word for process in story.seen for word in process.argv}
+    assert {"trigger", "backup", "restore"} <= verbs, "and each kind of pod"
     for process in story.seen:
         assert story.found_in(" ".join(process.argv)) == [], process.program
 
