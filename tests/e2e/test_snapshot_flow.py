@@ -418,3 +418,37 @@ def test_restore_leaves_the_snapshots_alone(flow: Flow) -> None:
     before = {found["metadata"]["uid"] for found in flow.snapshots}
     assert len(before) == len(CLAIMS)
     assert {found["metadata"]["uid"] for found in snapshots(flow.space)} == before
+
+
+def test_get_shows_what_has_a_meaning_here(flow: Flow) -> None:
+    """`kubectl get` of the three kinds: every column is filled, but for Task and Repository."""
+    assert flow.restore
+    session = flow.session["metadata"]["name"]
+    kinds = ("backupconfiguration", "backupsession", "restoresession")
+    where = ("-n", flow.space.name)
+    rows: dict[str, dict[str, str]] = {}
+    for kind in kinds:
+        heading, *lines = flow.space.cluster.kubectl("get", kind, *where).splitlines()
+        names_of_columns = heading.split()
+        starts = [heading.index(name) for name in names_of_columns]
+        for line in lines:
+            cells = [
+                line[start:end].strip()
+                for start, end in zip(starts, [*starts[1:], None], strict=True)
+            ]
+            row = dict(zip(names_of_columns, cells, strict=True))
+            assert row.pop("AGE")
+            rows[f"{kind}/{row.pop('NAME')}"] = row
+    assert rows["backupconfiguration/backup"] == {
+        "TASK": "", "SCHEDULE": "* * * * *", "PAUSED": "true", "PHASE": "Ready"
+    }  # fmt: skip
+    took = rows[f"backupsession/{session}"].pop("DURATION")
+    assert took == flow.session["status"]["sessionDuration"]
+    assert rows[f"backupsession/{session}"] == {
+        "INVOKER-TYPE": "BackupConfiguration", "INVOKER-NAME": "backup", "PHASE": "Succeeded"
+    }  # fmt: skip
+    for name in ("restore", "common"):
+        assert rows[f"restoresession/{name}"].pop("DURATION").endswith("s")
+        assert rows[f"restoresession/{name}"] == {"REPOSITORY": "", "PHASE": "Succeeded"}
+    together = flow.space.cluster.kubectl("get", ",".join(kinds), *where)
+    assert all(f".stash.appscode.com/{name.partition('/')[2]} " in together for name in rows)
