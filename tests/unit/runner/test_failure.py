@@ -33,7 +33,7 @@ def failed(code: int, error: str = "", backend_error: str = "") -> Outcome:
         (failed(10), Reason.REPOSITORY_VANISHED, "not made anew"),
         (failed(11, "locked by PID 7"), Reason.REPOSITORY_LOCKED, "locked by PID 7"),
         (failed(12), Reason.WRONG_PASSWORD, "RESTIC_PASSWORD of the storage Secret of Repository"),
-        (failed(-9), Reason.RESTIC_FAILED, "memory limit"),
+        (failed(-9), Reason.RESTIC_FAILED, "resources.limits.memory"),
         (failed(2, "panic"), Reason.RESTIC_FAILED, "failed with 2: panic"),
         (failed(1, "Fatal: Access Denied."), Reason.BACKEND_DENIED, "check the keys"),
         (failed(1, "dial tcp: lookup x: no such host"), Reason.BACKEND_UNREACHABLE, "DNS"),
