@@ -152,8 +152,8 @@ class Sight:
             for pod in read_pods(self.client, key)
             if dig(pod, "spec", "hostname") == hostname
         ]
-        if any(is_live(pod) for pod in pods):
-            return Executor(job_gone=True)
+        if alive := newest(pod for pod in pods if is_live(pod)):
+            return Executor(job_gone=True, survivor=alive)
         return Executor(pod=newest(pods), job_gone=True, pods_gone=not pods)
 
     def access(self, session: Obj, job_name: str) -> tuple[Ref, ...]:

@@ -15,6 +15,9 @@ from controller.build.job import BACKSTOP_S
 from controller.reconcile.observed import Executor, Limits
 
 REPLACED = "its pod is gone, its Job starts another"
+ORPHANED = "its Job was deleted, a pod of it may still run"
+ORPHAN_S = 3900.0
+"""How long such a pod may run without end in sight: the runner's own patience, and its start."""
 LOST_S = 300
 """How long after its end was due a pod, or a Job, is still believed to come to it."""
 
@@ -82,23 +85,27 @@ def verdict(
 
     `awaited_since` is when its pod was found lost to a disruption, None when it never was.
     `time_out_s` is how long the run may take, None for without end. `replaces` says that the Job
-    starts another pod for each one that was killed, until it is Failed.
+    creates objects: it starts another pod for each one that was killed, until it is Failed, holds
+    no lock, and a pod that outlives it may still create what is missing.
     """
     job, pod = executor.job, executor.pod
     if pod is not None:
         found = _pod_verdict(pod, job, awaited=awaited_since is not None, replaces=replaces)
         if isinstance(found, Running):
-            found = _given_up(pod, job, now, time_out_s) or found
+            found = _given_up(pod, job, now, time_out_s, locks=not replaces) or found
         if found is not None:
             return found
     if failure := _job_condition(job, "Failed"):
         return _job_failed(failure, executor)
     if job is None:
-        if executor.job_gone and pod is None:
+        left_s = _survivor_left_s(executor, now, time_out_s) if replaces else 0.0
+        if executor.job_gone and pod is None and left_s <= 0:
             # A pod that is still there was told to stop, and releases its lock itself.
             text = "its Job was deleted before it reported"
             return Died("JobDeleted", text, release_lock=executor.pods_gone)
-        return Waiting(limits.quiet_pod_s)
+        # Nothing wakes a session for a pod whose Job is gone.
+        words = ORPHANED if left_s > 0 else ""
+        return Waiting(min(left_s or limits.quiet_pod_s, limits.quiet_pod_s), words)
     if pod is None and executor.pods_gone and _job_condition(job, "Complete"):
         return Died("ReportLost", "its pod was removed before its report could be read")
     return _not_started(job, executor, now=now, limits=limits, awaited_since=awaited_since)
@@ -138,8 +145,21 @@ def _pod_verdict(pod: Obj, job: Obj | None, *, awaited: bool, replaces: bool) ->
     return None
 
 
+def _survivor_left_s(executor: Executor, now: datetime, time_out_s: float | None) -> float:
+    """Return for how long a pod is believed to be at work whose Job is gone; 0 without one."""
+    if executor.survivor is None:
+        return 0.0
+    if gone_at := meta(executor.survivor).get("deletionTimestamp"):
+        due = parse_time(gone_at) + timedelta(seconds=LOST_S)
+    else:
+        longest_s = time_out_s + BACKSTOP_S if time_out_s else ORPHAN_S
+        created = meta(executor.survivor)["creationTimestamp"]
+        due = parse_time(created) + timedelta(seconds=longest_s)
+    return max(0.0, (due - now).total_seconds())
+
+
 def _given_up(
-    pod: Obj, job: Obj | None, now: datetime, time_out_s: float | None
+    pod: Obj, job: Obj | None, now: datetime, time_out_s: float | None, *, locks: bool
 ) -> Running | Died | None:
     """Return until when a pod is believed that says it runs, or that it was lost; None for ever.
 
@@ -152,10 +172,9 @@ def _given_up(
     """
     ends: list[tuple[datetime, Died]] = []
     node = dig(pod, "spec", "nodeName") or ""
-    advice = (
-        f"if node {node} is dead, delete its Node object: until then the pod may be alive, and its "
-        "lock stays in the repository"
-    )
+    advice = f"if node {node} is dead, delete its Node object: until then the pod may be alive"
+    if locks:
+        advice += ", and its lock stays in the repository"
     if gone_at := meta(pod).get("deletionTimestamp"):
         text = f"pod {name_of(pod)} was to be gone by {gone_at} and still is said to run; {advice}"
         due = parse_time(gone_at) + timedelta(seconds=LOST_S)

@@ -91,14 +91,15 @@ class Executor:
     controller ended between the two writes.
     `job_gone` and `pods_gone` are set only after a live read said so (D10): the caches of different
     kinds are not ordered. With a Job that is gone, `pod` is one that has ended; while one has not,
-    there is neither `pod` nor `pods_gone`. `words` are the texts of Events about a pod that does
-    not appear.
+    there is neither `pod` nor `pods_gone`, but a `survivor`. `words` are the texts of Events about
+    a pod that does not appear.
     """
 
     job: Obj | None = None
     pod: Obj | None = None
     job_gone: bool = False
     pods_gone: bool = False
+    survivor: Obj | None = None
     words: tuple[str, ...] = ()
 
 

@@ -142,7 +142,9 @@ def test_a_pod_that_outlives_its_job_keeps_its_lock() -> None:
     live = pod(running(), of=job(RUNNING))
     live["spec"]["hostname"] = pod_hostname("stash-backup-nightly-1-0", "uid-of-nightly-1")
     cluster.server.put_object(POD, live)
-    assert seen(cluster).executor == Executor(job_gone=True)
+    found = seen(cluster).executor
+    assert found == Executor(job_gone=True, survivor=found.survivor)
+    assert name_of(found.survivor or {}) == name_of(live)
     ended = {**live, "status": {"phase": "Failed"}}
     cluster.server.put_object(POD, ended)
     found = seen(cluster).executor

@@ -8,6 +8,7 @@ import pytest
 from controller.api.objects import Obj
 from controller.api.report_encoding import encode
 from controller.reconcile.execution import (
+    ORPHANED,
     REPLACED,
     Died,
     Ended,
@@ -375,6 +376,48 @@ def test_a_deleted_job_is_the_end() -> None:
         "JobDeleted",
         "its Job was deleted before it reported",
     )
+
+
+@pytest.mark.parametrize(
+    ("deleted_s", "age_s", "time_out_s", "waits_s"),
+    [
+        (None, 60, None, 5.0),
+        (None, 3897, None, 3.0),
+        (None, 3900, None, None),
+        (None, 1499, 600.0, 1.0),
+        (None, 1500, 600.0, None),
+        (-30, 60, None, 5.0),
+        (299, 5000, None, 1.0),
+        (300, 60, None, None),
+    ],
+)
+def test_a_pod_that_outlives_a_job_that_creates_is_waited_for(
+    deleted_s: float | None, age_s: float, time_out_s: float | None, waits_s: float | None
+) -> None:
+    """It may still create what would be said not to exist; but not for ever.
+
+    One that was told to stop has its grace, and the time after which a node is given up.
+    """
+    alive = pod(running(), age_s=age_s)
+    if deleted_s is not None:
+        alive["metadata"]["deletionTimestamp"] = before(deleted_s)
+    left = Executor(job_gone=True, survivor=alive)
+    found = verdict(left, now=NOW, limits=LIMITS, time_out_s=time_out_s, replaces=True)
+    if waits_s is None:
+        assert died(found).reason == "JobDeleted"
+    else:
+        assert found == Waiting(waits_s, ORPHANED)
+    # one with a repository is dead at once: nothing that it still does is believed
+    assert died(see(None, None, job_gone=True, survivor=alive)).reason == "JobDeleted"
+
+
+def test_only_what_locks_speaks_of_a_lock() -> None:
+    """Nobody has to look for a repository that a restore from VolumeSnapshots does not have."""
+    stuck = pod(running())
+    stuck["metadata"]["deletionTimestamp"] = before(300)
+    for replaces in (False, True):
+        found = verdict(Executor(JOB, stuck), now=NOW, limits=LIMITS, replaces=replaces)
+        assert ("lock" in died(found).message) is not replaces
 
 
 def test_nothing_is_concluded_from_a_cache_that_may_lag() -> None:
