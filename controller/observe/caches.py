@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from controller.api.backup import SNAPSHOTTER
+from controller.api.claim_templates import claims_of, source_of
 from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID
+from controller.api.model import parse_spec
 from controller.api.objects import (
     Key,
     Obj,
     controller_uid,
     dig,
+    is_deleting,
     key_of,
     labels_of,
     meta,
@@ -20,6 +23,8 @@ from controller.api.objects import (
     status,
 )
 from controller.api.resources import PVC, VOLUME_SNAPSHOT
+from controller.api.restore import RestoreSessionSpec
+from controller.api.workload import MAX_CLAIMS
 from controller.build.cronjob import trigger_digest
 from controller.build.labels import INVOKER_NAME, INVOKER_TYPE
 
@@ -29,7 +34,7 @@ BY_TASK = "task"
 BY_INVOKER = "invoker"
 BY_PENDING = "pending"
 BY_SESSION = "session"
-BY_SNAPSHOT_RESTORE = "snapshot-restore"
+BY_SOURCE = "source"
 
 
 class Lister(Protocol):
@@ -119,10 +124,26 @@ def by_invoker_labels(obj: Obj) -> Iterable[str]:
     return (invoker_index(kind, Key(namespace_of(obj), name)),) if kind and name else ()
 
 
-def by_snapshot_restore(obj: Obj) -> Iterable[str]:
-    """Index the restores from VolumeSnapshots that have not ended by their namespace."""
-    ended = status(obj).get("phase") in FINAL_PHASES
-    return () if ended or not is_snapshotter(obj) else (namespace_of(obj),)
+def by_source_of_restore(obj: Obj) -> Iterable[str]:
+    """Index the restores that have not ended by the VolumeSnapshots that they name."""
+    if status(obj).get("phase") in FINAL_PHASES or not is_snapshotter(obj):
+        return ()
+    spec = parse_spec(RestoreSessionSpec, obj)
+    target = None if isinstance(spec, tuple) else spec.target
+    if target is None:
+        return ()
+    # Also of one that is invalid and may be mended: whatever it names.
+    replicas = None if target.replicas is None else min(target.replicas, MAX_CLAIMS)
+    claims = claims_of(target.volume_claim_templates, replicas)
+    names = (source_of(claim).get("name") for claim in claims)
+    return {str(Key(namespace_of(obj), str(name))): None for name in names if name}
+
+
+def by_source_of_claim(obj: Obj) -> Iterable[str]:
+    """Index the claims that are still to be filled by their VolumeSnapshot."""
+    name = source_of(obj).get("name")
+    is_filled = status(obj).get("phase") in ("Bound", "Lost") or is_deleting(obj)
+    return () if is_filled or not name else (str(Key(namespace_of(obj), str(name))),)
 
 
 def is_snapshotter(invoker: Obj) -> bool:
@@ -198,12 +219,12 @@ def project_snapshot(snapshot: Obj) -> Obj:
     }
 
 
-_CLAIM_SPEC = ("storageClassName", "volumeName", "resources")
+_CLAIM_SPEC = ("storageClassName", "volumeName", "resources", "dataSource")
 _CLAIM_STATUS = ("phase", "conditions")
 
 
 def project_claim(claim: Obj) -> Obj:
-    """Keep of a claim what tells whether it is bound, to what, and since when (`changedAt`)."""
+    """Keep of a claim its source, whether it is bound, to what, and since when (`changedAt`)."""
     return {
         "apiVersion": PVC.api_version,
         "kind": PVC.kind,

@@ -32,7 +32,7 @@ from controller.observe.caches import (
     BY_INVOKER,
     BY_PENDING,
     BY_REPOSITORY,
-    BY_SNAPSHOT_RESTORE,
+    BY_SOURCE,
     BY_TASK,
     Caches,
     by_repository,
@@ -212,7 +212,7 @@ class Routes:
                 yield from self.job(None, job)
 
     def snapshot(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
-        """The session that created a VolumeSnapshot, and the restores that may wait for it.
+        """The session that created a VolumeSnapshot, and the restores that name it.
 
         What its controller writes for itself, finalizers and bindings, concerns nobody.
         """
@@ -224,7 +224,7 @@ class Routes:
             key = Key(namespace, name)
             if _phase(self._caches.sessions.get(key)) not in FINAL_PHASES:
                 yield Route(SESSION_LANE, key)
-        for restore in self._caches.restores.by_index(BY_SNAPSHOT_RESTORE, namespace):
+        for restore in self._caches.restores.by_index(BY_SOURCE, str(key_of(obj))):
             yield Route(RESTORE_LANE, key_of(restore))
 
     def claim(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:

@@ -4,6 +4,7 @@ The target and its claims are read live once, before the Job; VolumeSnapshots on
 missing that should be there (D10).
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.api.backup import SNAPSHOTTER, BackupConfigurationSpec
@@ -28,7 +29,7 @@ from controller.build.creation import told_hosts
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
 from controller.kube.errors import NotFound
-from controller.observe.caches import BY_INVOKER, BY_SESSION, invoker_index
+from controller.observe.caches import BY_INVOKER, BY_SESSION, BY_SOURCE, invoker_index
 from controller.observe.live import read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
 from controller.observe.sight import Sight
@@ -107,7 +108,8 @@ class SnapshotSessionObserver:
             seen = replace(seen, reading=replace(self._reading(seen), told=self._told(seen)))
         if is_look_due(seen, now):
             seen = replace(seen, snapshots=self._looked_for(seen), looked=True)
-        return replace(seen, kept=(*seen.kept, *self._adopted(seen)))
+        kept = (*seen.kept, *self._adopted(seen))
+        return replace(seen, kept=kept, in_use=self._in_use(kept))
 
     def _hook(self, session: Obj, kind: Type, hook: str, *, live: bool = False) -> Executor:
         """Return the Job of a hook; live where it is about to be judged, or has to be known."""
@@ -182,6 +184,21 @@ class SnapshotSessionObserver:
         except NotFound:
             return ()  # they are there for the next session
         return tuple(snapshot for snapshot in listed if is_of_stash(snapshot))
+
+    def _in_use(self, snapshots: Iterable[Obj]) -> frozenset[str]:
+        """Return the names of those that an unfinished restore or an unbound claim of ours needs.
+
+        A claim may wait for its first consumer long after its restore has ended.
+        """
+        caches = self._sight.caches
+        return frozenset(
+            name_of(snapshot)
+            for snapshot in snapshots
+            if any(
+                any(lister.by_index(BY_SOURCE, str(key_of(snapshot))))
+                for lister in (caches.restores, caches.claims)
+            )
+        )
 
     def _access(self, session: Obj) -> tuple[Ref, ...]:
         """Return the binding that lets the session's hooks run commands in pods."""

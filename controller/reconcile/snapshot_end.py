@@ -4,6 +4,7 @@ A crash between any two of them is harmless: the next turn finds the same and pl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -151,9 +152,12 @@ def _retention(
     # One of this very session stays whatever the clocks say: its report would be a lie.
     own = {uid_of(snapshot) for snapshot in seen.snapshots}
     gone = [snapshot for snapshot in gone if uid_of(snapshot) not in own]
+    spared = [name_of(snapshot) for snapshot in gone if name_of(snapshot) in seen.in_use]
+    gone = [snapshot for snapshot in gone if name_of(snapshot) not in seen.in_use]
+    left = f" Left until they are restored: {', '.join(spared)}." if spared else ""
     if policy.dry_run:
         names = ", ".join(name_of(snapshot) for snapshot in gone)
-        text = f"dryRun: {len(gone)} would be deleted{': ' if names else ''}{names}."
+        text = f"dryRun: {len(gone)} would be deleted{': ' if names else ''}{names}.{left}"
         return (Condition(kind, True, "DryRun", text),), ()
     deletes = tuple(
         Delete(Ref(VOLUME_SNAPSHOT, namespace_of(one), name_of(one), uid_of(one))) for one in gone
@@ -161,9 +165,10 @@ def _retention(
     no = seen.refusal
     refused = next((one for one in deletes if no is not None and one == no.write), None)
     if no is None or refused is None:
-        return (outcome(kind, failure=None),), deletes
+        done = outcome(kind, failure=None)
+        return (replace(done, message=done.message + left),), deletes
     # The result must not wait for it, and what may be deleted does not wait either.
-    text = f"{refused.ref}: {no.message}; the next session tries to delete it again"
+    text = f"{refused.ref}: {no.message}; the next session tries to delete it again{left}"
     return (outcome(kind, failure=text),), tuple(one for one in deletes if one != refused)
 
 

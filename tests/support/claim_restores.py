@@ -70,9 +70,17 @@ def snapshot(name: str = "snap-0", *, ready: bool = True, **fields: Any) -> dict
 
 
 def content(name: str = "content-of-snap-0", **changes: Any) -> dict[str, Any]:
-    """Return a VolumeSnapshotContent."""
-    spec = {"driver": DRIVER, "sourceVolumeMode": "Filesystem", **changes.pop("spec", {})}
-    return {"metadata": {"name": name, "uid": f"uid-of-{name}"}, "spec": spec, **changes}
+    """Return the VolumeSnapshotContent of the snapshot after which it is named."""
+    of = name.removeprefix("content-of-")
+    spec = {
+        "driver": DRIVER,
+        "sourceVolumeMode": "Filesystem",
+        "volumeSnapshotRef": {"name": of, "namespace": NAMESPACE, "uid": f"uid-of-{of}"},
+        **changes.pop("spec", {}),
+    }
+    metadata = {"name": name, "uid": f"uid-of-{name}"}
+    status = {"snapshotHandle": f"handle-of-{of}"}
+    return {"metadata": metadata, "spec": spec, "status": status, **changes}
 
 
 def storage_class(name: str = "fast", *, waits: bool = False, **changes: Any) -> dict[str, Any]:
@@ -88,9 +96,13 @@ def claim(
     of: Obj | None = None,
     phase: str = "Pending",
     age_s: float = 3,
+    source: str = "",
     **metadata: Any,
 ) -> dict[str, Any]:
-    """Return a claim that a session made; one that is bound was bound a second ago."""
+    """Return a claim that a session made; one that is bound was bound a second ago.
+
+    Its source is the snapshot that `template` names for its ordinal.
+    """
     session = of or claim_restore()
     annotations = {SESSION_NAME: name_of(session)}
     if phase == "Bound":
@@ -115,6 +127,11 @@ def claim(
         "spec": {
             "storageClassName": "fast",
             "volumeName": f"pvc-uid-of-{name}" if phase == "Bound" else "",
+            "dataSource": {
+                "apiGroup": "snapshot.storage.k8s.io",
+                "kind": "VolumeSnapshot",
+                "name": source or f"snap-{name.rpartition('-')[2]}",
+            },
         },
         "status": {"phase": phase},
         "changedAt": before(1) if phase == "Bound" else "",

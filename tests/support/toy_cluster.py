@@ -57,7 +57,7 @@ from controller.observe.caches import (
     BY_PENDING,
     BY_REPOSITORY,
     BY_SESSION,
-    BY_SNAPSHOT_RESTORE,
+    BY_SOURCE,
     BY_TASK,
     Caches,
     by_invoker,
@@ -66,7 +66,8 @@ from controller.observe.caches import (
     by_pending,
     by_repository,
     by_session,
-    by_snapshot_restore,
+    by_source_of_claim,
+    by_source_of_restore,
     by_task,
     project_child,
     project_claim,
@@ -446,7 +447,7 @@ class ToyCluster:
                 indexes={
                     BY_REPOSITORY: by_repository,
                     BY_TASK: by_task,
-                    BY_SNAPSHOT_RESTORE: by_snapshot_restore,
+                    BY_SOURCE: by_source_of_restore,
                 }
             ),
             FUNCTION: Store(),
@@ -456,7 +457,10 @@ class ToyCluster:
             CRON_JOB: Store(projection=project_cron_job),
             SERVICE_ACCOUNT: Store(projection=project_child),
             ROLE_BINDING: Store(projection=project_child),
-            PVC: Store(projection=project_claim, indexes={BY_SESSION: by_session}),
+            PVC: Store(
+                projection=project_claim,
+                indexes={BY_SESSION: by_session, BY_SOURCE: by_source_of_claim},
+            ),
             VOLUME_SNAPSHOT: Store(
                 projection=project_snapshot,
                 indexes={BY_SESSION: by_session, BY_INVOKER: by_invoker_labels},

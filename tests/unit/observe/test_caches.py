@@ -12,7 +12,8 @@ from controller.observe.caches import (
     by_pending,
     by_repository,
     by_session,
-    by_snapshot_restore,
+    by_source_of_claim,
+    by_source_of_restore,
     by_task,
     invoker_index,
     newest,
@@ -24,6 +25,8 @@ from controller.observe.caches import (
     project_snapshot,
 )
 from tests.support.builders import configuration, job, obj, pod, restore, running, session
+from tests.support.claim_restores import claim as restored_claim
+from tests.support.claim_restores import claim_restore, claim_spec, template
 from tests.support.storage_objects import claim, snapshot
 
 
@@ -135,12 +138,12 @@ def test_a_snapshot_tells_when_its_status_changed() -> None:
 
 def test_a_projected_claim_tells_whether_it_is_bound() -> None:
     """Labels stay, which say whose it is; access modes, conditions of others' and bulk go."""
-    full = claim(
-        "data-0", phase="Bound", spec={"accessModes": ["ReadWriteOnce"], "volumeName": "v"}
-    )
+    source = {"kind": "VolumeSnapshot", "name": "snap"}
+    wanted = {"accessModes": ["ReadWriteOnce"], "volumeName": "v", "dataSource": source}
+    full = claim("data-0", phase="Bound", spec=wanted)
     full["status"]["capacity"] = {"storage": "1Gi"}
     kept = project_claim(full)
-    assert kept["spec"] == {"volumeName": "v"}
+    assert kept["spec"] == {"volumeName": "v", "dataSource": source}
     assert kept["status"] == {"phase": "Bound"}
     assert kept["metadata"]["labels"] == full["metadata"]["labels"]
 
@@ -165,10 +168,33 @@ def test_snapshots_are_filed_by_the_configuration_in_their_labels() -> None:
     assert by_invoker_labels({"metadata": {"name": "x", "namespace": "demo"}}) == ()
 
 
-def test_restores_from_snapshots_are_filed_until_they_end() -> None:
-    """By namespace: any VolumeSnapshot there may be the one that they wait for."""
-    spec = {"driver": "VolumeSnapshotter"}
-    assert by_snapshot_restore(restore(spec=spec)) == ("demo",)
-    assert by_snapshot_restore(restore(spec=spec, status={"phase": "Pending"})) == ("demo",)
-    assert by_snapshot_restore(restore(spec=spec, status={"phase": "Unknown"})) == ()
-    assert by_snapshot_restore(restore()) == ()
+def test_restores_are_filed_by_the_snapshots_that_they_name_until_they_end() -> None:
+    """One for each ordinal; of an invalid one what it names, without end of memory."""
+    assert list(by_source_of_restore(claim_restore())) == ["demo/snap-0", "demo/snap-1"]
+    waits = claim_restore(status={"phase": "Pending"}, spec=claim_spec(replicas=None))
+    assert list(by_source_of_restore(waits)) == ["demo/snap-0"]
+    one = claim_spec(template(dataSource={"kind": "VolumeSnapshot", "name": "one"}))
+    assert list(by_source_of_restore(claim_restore(spec=one))) == ["demo/one"]
+    assert not list(by_source_of_restore(claim_restore(status={"phase": "Unknown"})))
+    assert not list(by_source_of_restore(restore()))
+    endless = claim_restore(spec=claim_spec(replicas=10**9))
+    assert len(list(by_source_of_restore(endless))) == 1000
+    odd_specs: list[Obj] = [
+        {"driver": "VolumeSnapshotter"},
+        claim_spec({"metadata": {}}),
+        claim_spec(template(dataSource=None)),
+        claim_spec(replicas=-1),
+        {"driver": "VolumeSnapshotter", "target": "text"},
+    ]
+    for odd in odd_specs:
+        assert not list(by_source_of_restore(claim_restore(spec=odd)))
+
+
+def test_claims_are_filed_by_their_snapshot_until_they_are_filled() -> None:
+    """One that waits for its first consumer may do so for long."""
+    made = restored_claim("data-0")
+    assert by_source_of_claim(made) == ("demo/snap-0",)
+    assert by_source_of_claim(project_claim(made)) == ("demo/snap-0",)
+    assert by_source_of_claim(restored_claim("data-0", phase="Bound")) == ()
+    assert by_source_of_claim(restored_claim("data-0", deletionTimestamp="x")) == ()
+    assert by_source_of_claim(claim("data-0")) == ()

@@ -20,6 +20,7 @@ from tests.support.builders import (
     running_status,
     session,
 )
+from tests.support.claim_restores import claim_spec
 from tests.support.storage_objects import claim, snapshot
 from tests.support.toy_cluster import CACHED, ToyCluster
 
@@ -75,18 +76,20 @@ def test_a_snapshot_of_an_ended_session_wakes_nobody() -> None:
     assert woken(cluster, VOLUME_SNAPSHOT, before, after) == []
 
 
-def test_a_snapshot_wakes_the_restores_that_may_wait_for_it() -> None:
+def test_a_snapshot_wakes_the_restores_that_name_it() -> None:
     """Those of its namespace that have not ended; whose it is does not matter."""
-    elsewhere = restore("far", spec=SNAPSHOTTER, metadata={"namespace": "elsewhere"})
+    spec = claim_spec()
+    elsewhere = restore("far", spec=spec, metadata={"namespace": "elsewhere"})
     cluster = ToyCluster(
-        (RESTORE_SESSION, restore(spec=SNAPSHOTTER, status={"phase": "Pending"})),
-        (RESTORE_SESSION, restore("ended", spec=SNAPSHOTTER, status={"phase": "Failed"})),
+        (RESTORE_SESSION, restore(spec=spec, status={"phase": "Pending"})),
+        (RESTORE_SESSION, restore("ended", spec=spec, status={"phase": "Failed"})),
         (RESTORE_SESSION, restore("restic")),
         (RESTORE_SESSION, elsewhere),
     )
-    theirs = snapshot("s", of=session("other-1"))
-    del theirs["metadata"]["annotations"]
-    assert woken(cluster, VOLUME_SNAPSHOT, theirs, {**theirs, "status": {"a": 1}}) == [RESTORE]
+    for name, routes in (("snap-1", [RESTORE]), ("snap-2", [])):
+        theirs = snapshot(name, of=session("other-1"))
+        del theirs["metadata"]["annotations"]
+        assert woken(cluster, VOLUME_SNAPSHOT, theirs, {**theirs, "status": {"a": 1}}) == routes
 
 
 def test_a_claim_wakes_its_restore() -> None:

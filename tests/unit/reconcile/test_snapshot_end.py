@@ -104,6 +104,24 @@ def test_a_dry_run_names_what_would_go() -> None:
     assert text == "dryRun: 3 would be deleted: data-db-0-3, data-db-1-3, data-db-2-3."
 
 
+def test_what_is_about_to_be_restored_is_left_for_the_next_run() -> None:
+    """And the condition names it; a dry run tells the same."""
+    used = frozenset({"data-db-0-3", "data-db-1-1"})
+    made = end(in_use=used)
+    assert gone(made) == [*("data-db-0-2", "data-db-1-3", "data-db-1-2"), *gone(end())[-2:]]
+    assert retention(made) == (
+        "True",
+        "SuccessfullyAppliedRetentionPolicy",
+        "Successfully applied retention policy. Left until they are restored: data-db-0-3.",
+    )
+    policy = {"name": "dry", "prune": True, "keepLast": 3, "dryRun": True}
+    text = retention(end(spec=snapshot_spec(retentionPolicy=policy), in_use=used))[2]
+    assert text == (
+        "dryRun: 2 would be deleted: data-db-1-3, data-db-2-3. "
+        "Left until they are restored: data-db-0-3."
+    )
+
+
 def test_this_sessions_own_stays_whatever_the_clocks_say() -> None:
     """Others may claim to be newer."""
     future = tuple(older(CLAIMS[0], -hours) for hours in (1, 2, 3))
