@@ -5,7 +5,7 @@ Few requests, whatever the number of claims: a handful is read one by one, more 
 
 from collections.abc import Iterable, Mapping
 
-from controller.api.objects import Key, Obj, annotations_of, dig, meta, name_of
+from controller.api.objects import Key, Obj, Uid, annotations_of, dig, meta, name_of
 from controller.api.resources import (
     CORE_EVENT,
     PERSISTENT_VOLUME,
@@ -104,10 +104,25 @@ def read_volume(client: KubeClient, name: str) -> Obj | None:
     return find(client, PERSISTENT_VOLUME, "", name) if name else None
 
 
-def read_claim_words(client: KubeClient, namespace: str, name: str) -> tuple[str, ...]:
-    """Return why a claim is not bound, in the words of who should bind it: warnings first."""
-    selector = f"involvedObject.kind={PVC.kind},involvedObject.name={name}"
-    events = tuple(each(client, CORE_EVENT, namespace, field_selector=selector))[::-1]
-    events = tuple(sorted(events, key=lambda event: event.get("type") != "Warning"))
-    texts = (str(dig(event, "message") or "") for event in events)
-    return tuple(dict.fromkeys(text for text in texts if text))[:EVENTS_SHOWN]
+def read_claim_words(
+    client: KubeClient, namespace: str, uids: Mapping[str, Uid]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return by name why claims are not bound, in the words of who should bind them.
+
+    Warnings come first. Events of a former claim of the same name outlive it: the uid decides.
+    """
+    kind = f"involvedObject.kind={PVC.kind}"
+    selectors = [kind]
+    if len(uids) <= FEW:
+        selectors = [f"{kind},involvedObject.uid={uid}" for uid in uids.values()]
+    events = [
+        event
+        for selector in selectors
+        for event in each(client, CORE_EVENT, namespace, field_selector=selector)
+    ]
+    events.reverse()  # the newest first
+    texts: dict[str, dict[str, None]] = {}
+    for event in sorted(events, key=lambda event: event.get("type") != "Warning"):
+        if text := str(dig(event, "message") or ""):
+            texts.setdefault(str(dig(event, "involvedObject", "uid")), {})[text] = None
+    return {name: tuple(texts.get(uid, ()))[:EVENTS_SHOWN] for name, uid in uids.items()}

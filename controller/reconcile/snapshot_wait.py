@@ -133,6 +133,16 @@ def is_look_due(seen: SnapshotSessionObserved, now: datetime) -> bool:
     return all((now - end).total_seconds() >= LOOK_S for end in ends)
 
 
+def progress_of(snapshot: Obj) -> Iterator[datetime]:
+    """Yield when a VolumeSnapshot went on. An error that is said again is no progress."""
+    yield parse_time(meta(snapshot)["creationTimestamp"])
+    if changed := snapshot.get("changedAt"):
+        if cut := status(snapshot).get("creationTime"):
+            yield min(parse_time(cut), parse_time(str(changed)))  # the driver's clock
+        if is_ready(snapshot):
+            yield parse_time(str(changed))
+
+
 def is_ready(snapshot: Obj) -> bool:
     """Tell whether a VolumeSnapshot can be restored from, and will stay."""
     return status(snapshot).get("readyToUse") is True and not is_deleting(snapshot)
@@ -254,19 +264,14 @@ def _due(seen: SnapshotSessionObserved) -> tuple[datetime, bool]:
 
 
 def _progress(seen: SnapshotSessionObserved) -> Iterator[datetime]:
-    """Yield when something went on. An error that is said again is no progress."""
+    """Yield when something went on."""
     yield parse_time(meta(seen.session)["creationTimestamp"])
     conditions = dig(seen.session, "status", "targets", 0, "conditions") or ()
     for entry in conditions:
         if entry.get("type") == Type.BACKUP_EXECUTOR_ENSURED.value:
             yield parse_time(entry["lastTransitionTime"])
     for snapshot in seen.snapshots:
-        yield parse_time(meta(snapshot)["creationTimestamp"])
-        if changed := snapshot.get("changedAt"):
-            if cut := status(snapshot).get("creationTime"):
-                yield min(parse_time(cut), parse_time(str(changed)))  # the driver's clock
-            if is_ready(snapshot):
-                yield parse_time(str(changed))
+        yield from progress_of(snapshot)
 
 
 def _limit(seen: SnapshotSessionObserved, *, is_overdue: bool) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.objects import Key, Obj, name_of
+from controller.api.objects import Key, Obj, Uid, name_of
 from controller.api.resources import (
     CORE_EVENT,
     DEPLOYMENT,
@@ -153,16 +153,32 @@ def test_a_claim_s_words_are_its_warnings_first() -> None:
         ("Normal", "Provisioning"),
         ("Warning", ""),
     ]
-    events = [
-        (CORE_EVENT, {"metadata": {"name": "e"}, "type": kind, "message": text})
-        for kind, text in texts
-    ]
-    found = server(*events)
-    assert read_claim_words(found, "demo", "data") == (
-        "pool is full",
-        "snapshot is not ready",
-        "Provisioning",
-    )
-    assert "involvedObject.kind=PersistentVolumeClaim,involvedObject.name=data" in found.asked[0]
+    found = server(*(event_of("u", kind, text) for kind, text in texts))
+    assert read_claim_words(found, "demo", {"data": Uid("u")}) == {
+        "data": ("pool is full", "snapshot is not ready", "Provisioning")
+    }
+    assert "involvedObject.kind=PersistentVolumeClaim,involvedObject.uid=u" in found.asked[0]
     client: KubeClient = server()
-    assert read_claim_words(client, "demo", "data") == ()
+    assert read_claim_words(client, "demo", {"data": Uid("u")}) == {"data": ()}
+
+
+def event_of(uid: str, kind: str, text: str) -> tuple[Resource, Obj]:
+    """Return an Event about a claim."""
+    about = {"kind": "PersistentVolumeClaim", "name": "data", "uid": uid}
+    return CORE_EVENT, {
+        "metadata": {"name": "e"}, "type": kind, "message": text, "involvedObject": about,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "lists"), [(0, 1), (2, 3), (3, 1)])
+def test_words_about_a_former_claim_of_the_name_are_not_told(more: int, lists: int) -> None:
+    """Its Events outlive it by an hour. Of many claims they are read by one list."""
+    found = server(
+        event_of("former", "Warning", "the pool was full"),
+        event_of("u", "Normal", "Provisioning"),
+    )
+    uids = {"data": Uid("u"), **{f"data-{n}": Uid(f"u-{n}") for n in range(more)}}
+    said = read_claim_words(found, "demo", uids)
+    assert said == {name: ("Provisioning",) if uid == "u" else () for name, uid in uids.items()}
+    first_pages = {asked for asked in found.asked if "field_selector" in asked}
+    assert len(first_pages) == lists
