@@ -1,16 +1,18 @@
 """The claims of a RestoreSession: its templates, ordinal by ordinal (flow B, stash.md 4.5)."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 
 from controller.api.claim_templates import claims_of as expanded
 from controller.api.claim_templates import source_of
 from controller.api.creation import SESSION_NAME, SESSION_UID, CreationInput, NewObject
-from controller.api.objects import Obj, dig, meta, name_of, namespace_of, uid_of
+from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
 from controller.api.resources import PVC, RESTORE_SESSION, VOLUME_SNAPSHOT
 from controller.api.restore import RestoreSessionSpec
-from controller.api.text import format_time, parse_go_duration_s, parse_time
+from controller.api.text import format_time
 from controller.build.labels import (
     CREATED_BY,
     INVOKER_NAME,
@@ -19,6 +21,8 @@ from controller.build.labels import (
     child_labels,
 )
 
+TARGET_HASH = "drey.dev/target-hash"
+"""Annotation of the Job of a restore: a hash of the `spec.target` that it makes claims of."""
 TEMPLATES = "spec.target.volumeClaimTemplates"
 FILESYSTEM = "Filesystem"
 _OURS = frozenset({CREATED_BY, INVOKER_NAME, INVOKER_TYPE, SESSION_UID})
@@ -70,11 +74,17 @@ def claims_of(spec: RestoreSessionSpec) -> tuple[Claim, ...]:
     )
 
 
+def target_hash(session: Obj) -> str:
+    """Return a hash of `spec.target`: a Job that was built from another makes other claims."""
+    text = json.dumps(dig(session, "spec", "target"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def claim_input(
     session: Obj,
-    spec: RestoreSessionSpec,
     claims: Sequence[Claim],
     sizes: Mapping[str, str],
+    deadline: datetime | None,
 ) -> CreationInput:
     """Return what the Job of a restore is told.
 
@@ -101,7 +111,7 @@ def claim_input(
         session_uid=uid_of(session),
         common=common,
         objects=tuple(NewObject(claim.name, _body(claim, sizes)) for claim in claims),
-        deadline=_deadline(session, spec),
+        deadline=format_time(deadline) if deadline is not None else "",
     )
 
 
@@ -144,11 +154,3 @@ def _body(claim: Claim, sizes: Mapping[str, str]) -> Obj:
             "resources": {**resources, "requests": {**requests, "storage": size}},
         },
     }
-
-
-def _deadline(session: Obj, spec: RestoreSessionSpec) -> str:
-    seconds = parse_go_duration_s(spec.time_out)
-    created = meta(session).get("creationTimestamp")
-    if not seconds or not created:
-        return ""
-    return format_time(parse_time(created) + timedelta(seconds=seconds))

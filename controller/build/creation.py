@@ -37,7 +37,7 @@ class CreationOrder:
     """Everything that such a Job depends on.
 
     For a restore `session` and `invoker` are the same RestoreSession. `time_out` is the invoker's,
-    a Go duration or empty.
+    a Go duration or empty. `annotations` are the Job's.
     """
 
     session: Obj
@@ -50,6 +50,7 @@ class CreationOrder:
     job_name: str
     service_account: str
     time_out: str
+    annotations: Obj | None = None
 
 
 def creation_job(order: CreationOrder) -> Obj | tuple[Problem, ...]:
@@ -66,6 +67,7 @@ def creation_job(order: CreationOrder) -> Obj | tuple[Problem, ...]:
         container,
         policy=_policy(container["name"]),
         deadline_s=int(time_out_s) + BACKSTOP_S if time_out_s else DEADLINE_S,
+        annotations=order.annotations,
     )
 
 

@@ -35,7 +35,7 @@ from controller.observe.live_storage import (
 )
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
-from controller.reconcile.claim_checks import awaited, deadline, is_own, progress
+from controller.reconcile.claim_checks import awaited, deadline, is_own, sources_since
 from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
 from controller.reconcile.claim_outcome import told_before, unclear_volume
 from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
@@ -56,6 +56,7 @@ class ClaimRestoreObserver:
     ) -> ClaimRestoreObserved:
         """Return the session and all that its next step depends on."""
         sight = self._sight
+        now, job = sight.now(), job_name(name_of(session))
         seen = ClaimRestoreObserved(
             session,
             spec,
@@ -64,18 +65,21 @@ class ClaimRestoreObserver:
             sight.limits,
             snapshots_served=sight.caches.snapshots_served(),
             refusal=refusal,
+            looked_at=now,
         )
         if is_final(session) or is_deleting(session):
             return seen
         seen = replace(seen, access=self._access(session))
+        is_recorded = executor_recorded(seen)
         if problems_of(seen):
-            return seen
-        if executor_recorded(seen):
-            return self._running(seen, sight.now())
-        seen = replace(seen, executor=sight.made(session, job_name(name_of(session))))
+            # One that runs is stopped: its Job must not be overlooked.
+            return replace(seen, executor=sight.made(session, job, live=is_recorded))
+        if is_recorded:
+            return self._running(seen, now)
+        seen = replace(seen, executor=sight.made(session, job))
         if seen.executor.job is not None:
             return seen
-        storage = self._sources(seen, sight.now())
+        storage = self._sources(seen, now)
         # One that was read is served, whatever the informer of the kind says.
         served = seen.snapshots_served or any(storage.snapshots.values())
         return replace(seen, storage=storage, snapshots_served=served)
@@ -103,8 +107,8 @@ class ClaimRestoreObserver:
         found = self._snapshots(namespace, names) if served else dict.fromkeys(names)
         storage = Storage(snapshots=found)
         if awaited(claims, storage, namespace):
-            since = progress(seen.session, storage.snapshots.values())
-            until, _ = deadline(seen.session, seen.spec, seen.limits, since)
+            since = sources_since(seen.session, storage.snapshots.values(), now)
+            until, _ = deadline(seen.session, seen.spec, seen.limits, since, now)
             if now < until:
                 return storage
             # The verdict is final: a watch that lags must not be its reason.
@@ -154,10 +158,11 @@ class ClaimRestoreObserver:
     # after it
 
     def _running(self, seen: ClaimRestoreObserved, now: datetime) -> ClaimRestoreObserved:
-        session = seen.session
-        if not job_ended(session):
-            executor = self._sight.executor(session, job_name(name_of(session)))
-            seen = replace(seen, executor=executor)
+        session, job = seen.session, job_name(name_of(seen.session))
+        if job_ended(session):
+            seen = replace(seen, executor=self._sight.made(session, job))
+        else:
+            seen = replace(seen, executor=self._sight.executor(session, job))
             if not isinstance(job_verdict(seen, now), Ended | Died):
                 return seen
         return replace(seen, storage=self._made(seen, now))
@@ -169,10 +174,11 @@ class ClaimRestoreObserver:
         claims = claims_of(seen.spec)
         found = self._claims(session, claims)
         unbound = [claim for claim in claims if _is_unbound(found.get(claim.name), session)]
-        since = since_of(session, found.values())
+        since = since_of(session, found.values(), now)
         asks = asks_events(since, now, seen.limits.pending_s)
-        until, _ = deadline(session, seen.spec, seen.limits, since)
+        until, _ = deadline(session, seen.spec, seen.limits, since, now)
         asked = (unbound if now >= until else unbound[:SAID]) if asks else ()
+        uids = {claim.name: uid_of(found[claim.name] or {}) for claim in asked}
         first = not job_ended(session)
         snapshots: Mapping[str, Obj | None] = {}
         if unbound:
@@ -195,7 +201,7 @@ class ClaimRestoreObserver:
                 for claim in claims
                 if (name := unclear_volume(found.get(claim.name), session))
             },
-            words={claim.name: read_claim_words(client, namespace, claim.name) for claim in asked},
+            words=read_claim_words(client, namespace, uids) if uids else {},
         )
 
     def _claims(self, session: Obj, claims: Sequence[Claim]) -> Mapping[str, Obj | None]:

@@ -7,6 +7,7 @@ mends it learns of everything in one go.
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
+from controller.api.conditions import Type, status_of
 from controller.api.creation import SESSION_UID
 from controller.api.objects import (
     Obj,
@@ -15,20 +16,26 @@ from controller.api.objects import (
     is_deleting,
     labels_of,
     meta,
+    name_of,
     namespace_of,
+    status,
     uid_of,
 )
 from controller.api.quantity import parse_quantity
 from controller.api.report import Reason
 from controller.api.restore import RestoreSessionSpec
-from controller.api.text import parse_time
+from controller.api.text import parse_go_duration_s, parse_time
 from controller.build.claims import Claim
 from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
 from controller.reconcile.observed import Limits
-from controller.reconcile.session_status import deadline_of
+from controller.reconcile.snapshot_wait import progress_of
 
 WAITS_FOR_CONSUMER = "WaitForFirstConsumer"
+WORDS = 640
+"""So many characters of a driver's words are told: what is said around them has room as well."""
 _MODE_CHANGE_ALLOWED = "snapshot.storage.kubernetes.io/allow-volume-mode-change"
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+"""What the external-provisioner takes for true: Go's strconv.ParseBool."""
 _Check = Callable[[Claim, ClaimRestoreObserved], str | None]
 
 
@@ -47,7 +54,7 @@ def snapshot_problem(claim: Claim, storage: Storage, namespace: str) -> str | No
         return None
     said = dig(snapshot, "status", "error", "message")
     text = f"VolumeSnapshot {namespace}/{claim.snapshot} is not ready to use"
-    return f"{text}: {said}" if said else text
+    return f"{text}: {str(said)[:WORDS]}" if said else text
 
 
 def snapshot_gone(claim: Claim, storage: Storage, namespace: str) -> str | None:
@@ -61,6 +68,19 @@ def snapshot_gone(claim: Claim, storage: Storage, namespace: str) -> str | None:
     if snapshot is None:
         return f"{name} does not exist"
     return f"{name} is being deleted" if is_deleting(snapshot) else None
+
+
+def leaving(claims: Iterable[Claim], seen: ClaimRestoreObserved) -> Mapping[str, str]:
+    """Return by claim that one of its name is being deleted: nothing is wrong once it is gone.
+
+    Kubernetes keeps it while a pod uses it.
+    """
+    return {
+        claim.name: f"PersistentVolumeClaim {namespace_of(seen.session)}/{claim.name} exists and "
+        "is being deleted: it goes when no pod uses it any more"
+        for claim in claims
+        if (found := seen.storage.claims.get(claim.name)) is not None and is_deleting(found)
+    }
 
 
 def refusals(
@@ -90,27 +110,42 @@ def waits_for_consumer(storage_class: Obj | None) -> bool:
     return bool(dig(storage_class, "volumeBindingMode") == WAITS_FOR_CONSUMER)
 
 
-def progress(session: Obj, objects: Iterable[Obj | None]) -> datetime:
-    """Return when anything last changed that brings a restore nearer to its end.
+def began_at(session: Obj, now: datetime) -> datetime:
+    """Return from when on the time of a restore counts: its creation, or when it became valid.
 
-    That is when the objects came into being and when their status changed, as far as is known.
+    One that is mended after hours has all of its time. While it is not valid none has passed.
     """
-    times = [meta(session).get("creationTimestamp")]
-    for obj in objects:
-        if obj is not None:
-            times += [meta(obj).get("creationTimestamp"), obj.get("changedAt")]
-    return max(parse_time(str(text)) for text in times if text)
+    created = parse_time(meta(session)["creationTimestamp"])
+    conditions = status(session).get("conditions") or ()
+    passed = status_of(conditions, Type.VALIDATION_PASSED)
+    if passed != "True":
+        return created if passed is None else max(created, now)
+    entry = next(c for c in conditions if c.get("type") == Type.VALIDATION_PASSED.value)
+    return max(created, parse_time(entry["lastTransitionTime"]))
+
+
+def sources_since(session: Obj, snapshots: Iterable[Obj | None], now: datetime) -> datetime:
+    """Return when the VolumeSnapshots of a session last came nearer to being ready."""
+    found = (snapshot for snapshot in snapshots if snapshot is not None)
+    times = (moment for snapshot in found for moment in progress_of(snapshot))
+    return max((began_at(session, now), *times))
+
+
+def timed_out_at(session: Obj, spec: RestoreSessionSpec, now: datetime) -> datetime | None:
+    """Return when `timeOut` has passed, None without one."""
+    seconds = parse_go_duration_s(spec.time_out) if spec.time_out else None
+    return began_at(session, now) + timedelta(seconds=seconds) if seconds else None
 
 
 def deadline(
-    session: Obj, spec: RestoreSessionSpec, limits: Limits, since: datetime
+    session: Obj, spec: RestoreSessionSpec, limits: Limits, since: datetime, now: datetime
 ) -> tuple[datetime, bool]:
     """Return until when is waited, and whether that is the end of `timeOut`.
 
     Without it the end comes when nothing has changed for long: `since` is the last progress.
     """
     stalled = since + timedelta(seconds=limits.snapshot_s)
-    timed_out = deadline_of(session, spec.time_out)
+    timed_out = timed_out_at(session, spec, now)
     if timed_out is not None and timed_out <= stalled:
         return timed_out, True
     return stalled, False
@@ -118,7 +153,7 @@ def deadline(
 
 def _foreign(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
     found = seen.storage.claims.get(claim.name)
-    if found is None or is_own(found, seen.session):
+    if found is None or is_own(found, seen.session) or is_deleting(found):
         return None
     return (
         f"PersistentVolumeClaim {namespace_of(seen.session)}/{claim.name} exists already and is "
@@ -159,10 +194,26 @@ def _content_of(claim: Claim, storage: Storage) -> tuple[str, Obj | None, bool]:
 
 def _content_problem(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
     name, content, looked = _content_of(claim, seen.storage)
-    if content is not None or not looked:
+    if not looked:
         return None
+    snapshot = seen.storage.snapshots[claim.snapshot] or {}
     where = f"VolumeSnapshot {namespace_of(seen.session)}/{claim.snapshot}"
-    return f"VolumeSnapshotContent {name} of {where} does not exist: its data is gone"
+    if content is None:
+        return f"VolumeSnapshotContent {name} of {where} does not exist: its data is gone"
+    ref = dig(content, "spec", "volumeSnapshotRef") or {}
+    own = (uid_of(snapshot), namespace_of(seen.session), name_of(snapshot))
+    if (ref.get("uid"), ref.get("namespace"), ref.get("name")) != own:
+        return (
+            f"VolumeSnapshotContent {name} is not of {where} (uid {own[0]}): its "
+            f"spec.volumeSnapshotRef names {ref.get('namespace')}/{ref.get('name')} "
+            f"(uid {ref.get('uid')}), so that no provisioner takes it"
+        )
+    if not dig(content, "status", "snapshotHandle"):
+        return (
+            f"VolumeSnapshotContent {name} of {where} has no status.snapshotHandle: the CSI driver "
+            "cannot be told which snapshot it is"
+        )
+    return None
 
 
 def _driver_problem(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
@@ -182,7 +233,7 @@ def _driver_problem(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
 def _mode_problem(claim: Claim, seen: ClaimRestoreObserved) -> str | None:
     _, content, _ = _content_of(claim, seen.storage)
     source = dig(content, "spec", "sourceVolumeMode")
-    allowed = content is not None and annotations_of(content).get(_MODE_CHANGE_ALLOWED) == "true"
+    allowed = annotations_of(content or {}).get(_MODE_CHANGE_ALLOWED) in _TRUE
     if not source or source == claim.volume_mode or allowed:
         return None
     return (

@@ -7,7 +7,8 @@ from typing import Any
 from controller.api.conditions import Condition, Phase, Type
 from controller.api.job_input import Invoker, Target
 from controller.api.metrics import SNAPSHOTTER, Subject, session_samples
-from controller.api.objects import meta, name_of, namespace_of
+from controller.api.objects import Obj, meta, name_of, namespace_of, status
+from controller.api.report import MAX_TEXT
 from controller.api.resources import RESTORE_SESSION
 from controller.api.text import parse_time
 from controller.build.claims import Claim
@@ -37,7 +38,8 @@ def end(
 ) -> Plan:
     """Return the plan that ends a restore.
 
-    `error` is what it failed of as a whole. Without `hosts` the status keeps what it says of them.
+    `error` is what it failed of as a whole. Without `hosts` the status keeps what it says of them,
+    but of those that were waited for.
     """
     session = seen.session
     result = _outcome(hosts, error)
@@ -51,7 +53,7 @@ def end(
         session,
         result,
         [*conditions, *_unverified(hosts), handed_over],
-        {"totalHosts": len(hosts), "stats": stats_of(hosts)} if hosts else {},
+        {"totalHosts": len(hosts), "stats": stats_of(hosts)} if hosts else _left(session, result),
         now,
     )
     story: dict[str, Any] = {
@@ -74,6 +76,19 @@ def end(
     )
 
 
+def _left(session: Obj, result: Outcome) -> dict[str, Any]:
+    entries = status(session).get("stats") or ()
+    if not entries:
+        return {}
+    failed = {"phase": Phase.FAILED.value, "error": result.error}
+    return {
+        "stats": [
+            {**entry, **failed} if entry.get("phase") == Phase.RUNNING else entry
+            for entry in entries
+        ]
+    }
+
+
 def claims_text(claims: Sequence[Claim], namespace: str) -> str:
     """Return what is restored, in the form that Stash's messages have: `<Kind> <ns>/<name>`."""
     return f"PersistentVolumeClaim {namespace}/{_listed([claim.name for claim in claims])}"
@@ -87,12 +102,12 @@ def _listed(names: Sequence[str]) -> str:
 def _outcome(hosts: Sequence[Host], error: str) -> Outcome:
     """Return Unknown when any claim is, else Failed when any is (stash.md 1.5, 4.5)."""
     if error:
-        return Outcome(Phase.FAILED, error)
+        return Outcome(Phase.FAILED, error[:MAX_TEXT])
     for phase in (Phase.UNKNOWN, Phase.FAILED):
         of_phase = [host.text for host in hosts if host.phase is phase]
         if of_phase:
             more = f" (and {len(of_phase) - 1} more)" if len(of_phase) > 1 else ""
-            return Outcome(phase, of_phase[0] + more)
+            return Outcome(phase, of_phase[0][: MAX_TEXT - len(more)] + more)
     return Outcome(Phase.SUCCEEDED)
 
 

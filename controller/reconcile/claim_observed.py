@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from controller.api.objects import Obj
 from controller.api.restore import RestoreSessionSpec
@@ -33,8 +34,10 @@ class Storage:
 class ClaimRestoreObserved:
     """Input of `claim_restore.plan`: a RestoreSession with driver VolumeSnapshotter.
 
-    `executor` is the Job that creates the claims; it is not looked at any more once the status says
-    that it ended. `access` is the binding that lets it create claims, as long as it exists.
+    `executor` is the Job that creates the claims, from the cache alone once the status says that it
+    ended. `access` is the binding that lets it create claims, as long as it exists. `looked_at` is
+    when it was decided what to look at: judged is as of then, so that nothing is said of what was
+    left out because its time had not come.
     """
 
     session: Obj
@@ -46,3 +49,4 @@ class ClaimRestoreObserved:
     storage: Storage = Storage()
     access: tuple[Ref, ...] = ()
     refusal: Refusal | None = None
+    looked_at: datetime | None = None

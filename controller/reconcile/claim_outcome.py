@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controller.api.claim_templates import source_of
 from controller.api.conditions import Phase
 from controller.api.objects import (
     Obj,
@@ -18,11 +19,11 @@ from controller.api.objects import (
     status,
     uid_of,
 )
-from controller.api.report import HostReport, Reason, RunReport
+from controller.api.report import MAX_TEXT, HostReport, Reason, RunReport
 from controller.api.report_encoding import REPORT_CUT
 from controller.api.text import format_duration, parse_time
 from controller.build.claims import Claim
-from controller.reconcile.claim_checks import is_own, snapshot_gone, waits_for_consumer
+from controller.reconcile.claim_checks import WORDS, is_own, snapshot_gone, waits_for_consumer
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.execution import Died
 from controller.reconcile.session_status import error_text
@@ -33,6 +34,8 @@ PROVISIONERS = (
 )
 """Annotations of a claim for which a provisioner was asked to make a volume."""
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+_STATS_BYTES = 512 * 1024
+"""So much of a status its errors may take together: etcd takes 1.5 MiB, and no more ever."""
 _SHORTEST_END = 4
 """An end of a volume's name that is shorter may be like the start of a uid by chance."""
 
@@ -54,8 +57,8 @@ class Host:
 
     @property
     def text(self) -> str:
-        """Return `Reason: text` of what is wrong, empty when nothing is."""
-        return f"{self.reason}: {self.error}" if self.reason else self.error
+        """Return `Reason: text` of what is wrong, empty when nothing is (D32)."""
+        return (f"{self.reason}: {self.error}" if self.reason else self.error)[:MAX_TEXT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +114,19 @@ def _host(claim: Claim, seen: ClaimRestoreObserved, told: Told, now: datetime) -
         return Host(claim.name, Phase.FAILED, reason.value, text)
 
     if found is None or not is_own(found, seen.session):
-        if said := told.failures.get(claim.name, told.missing):
-            return Host(claim.name, Phase.FAILED, error=said)
         text = f"{name} was deleted before the restore ended"
-        return failed(
-            Reason.CLAIM_MISSING, text if found is None else f"{text}, and another has its name"
-        )
+        text = text if found is None else f"{text}, and another has its name"
+        said = told.failures.get(claim.name, told.missing)
+        return Host(claim.name, Phase.FAILED, error=said or f"{Reason.CLAIM_MISSING}: {text}")
     if is_deleting(found):
         return failed(Reason.CLAIM_MISSING, f"{name} is being deleted")
+    source = source_of(found).get("name")
+    if source != claim.snapshot:
+        text = (
+            f"{name} was made from VolumeSnapshot {source}, and {claim.path}.spec.dataSource names "
+            f"{claim.snapshot} by now: spec was changed while the restore ran. The claim stays"
+        )
+        return failed(Reason.INPUT_INVALID, text)
     match status(found).get("phase"):
         case "Bound":
             return _bound(claim, found, name, seen, now)
@@ -186,7 +194,7 @@ def _bound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, now:
 
 def _unbound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, told: Told) -> Host:
     storage = seen.storage
-    words = "; ".join(storage.words.get(claim.name, ()))
+    words = "; ".join(storage.words.get(claim.name, ()))[:WORDS]
     gone = (
         snapshot_gone(claim, storage, namespace_of(seen.session))
         if claim.snapshot in storage.snapshots
@@ -212,7 +220,9 @@ def _unbound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, to
 
 
 def stats_of(hosts: Iterable[Host]) -> list[dict[str, str]]:
-    """Return `status.stats` in Stash's shape."""
+    """Return `status.stats` in Stash's shape. Of very many errors each has less room."""
+    hosts = tuple(hosts)
+    most = _STATS_BYTES // max(1, len(hosts))
     return [
         {
             "hostname": host.name,
@@ -222,7 +232,11 @@ def stats_of(hosts: Iterable[Host]) -> list[dict[str, str]]:
                 if host.phase is Phase.SUCCEEDED
                 else {}
             ),
-            **({"error": host.text} if host.phase in (Phase.FAILED, Phase.UNKNOWN) else {}),
+            **(
+                {"error": host.text.encode()[:most].decode(errors="ignore")}
+                if host.phase in (Phase.FAILED, Phase.UNKNOWN)
+                else {}
+            ),
         }
         for host in hosts
     ]

@@ -9,7 +9,6 @@ from controller.api.conditions import (
     Condition,
     Phase,
     Type,
-    deadline_exceeded,
     restore_executor_ensured,
     status_of,
     validation,
@@ -17,19 +16,26 @@ from controller.api.conditions import (
 from controller.api.model import Problem
 from controller.api.names import snapshot_job_name
 from controller.api.objects import dig, is_deleting, name_of, namespace_of, status
-from controller.api.report import Reason
+from controller.api.report import MAX_TEXT, Reason
 from controller.api.resources import JOB, RESTORE_SESSION
 from controller.api.restore import restore_session_problems
-from controller.api.text import format_seconds, parse_go_duration_s, parse_time
-from controller.build.claims import Claim, claim_input, claims_of
+from controller.api.text import format_seconds, parse_time
+from controller.build.claims import TARGET_HASH, Claim, claim_input, claims_of, target_hash
 from controller.build.creation import CreationOrder, creation_job
 from controller.build.identity import claim_account, claim_rbac
 from controller.plan import CreateOnce, Plan, Write
-from controller.reconcile.claim_checks import awaited, deadline, progress, refusals
+from controller.reconcile.claim_checks import (
+    awaited,
+    deadline,
+    leaving,
+    refusals,
+    sources_since,
+    timed_out_at,
+)
 from controller.reconcile.claim_end import claims_text, end
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.claim_outcome import Host
-from controller.reconcile.claim_wait import follow
+from controller.reconcile.claim_wait import deadline_condition, follow, overtaken
 from controller.reconcile.references import LATEST_S, SOONEST_S
 from controller.reconcile.restore_status import (
     held_notes,
@@ -40,8 +46,8 @@ from controller.reconcile.restore_status import (
 )
 from controller.reconcile.snapshot_target import served_condition
 
-NOT_READY = "VolumeSnapshotsNotReady"
-"""Reason of ClaimsWaiting before the Job exists."""
+NOT_READY, NAME_TAKEN = "VolumeSnapshotsNotReady", "ClaimsBeingDeleted"
+"""Reasons of ClaimsWaiting before the Job exists."""
 
 
 def plan(seen: ClaimRestoreObserved, now: datetime) -> Plan:
@@ -51,6 +57,7 @@ def plan(seen: ClaimRestoreObserved, now: datetime) -> Plan:
         return released(session)
     if status(session).get("phase") in FINAL_PHASES:
         return Plan()
+    now = seen.looked_at or now
     if problems := problems_of(seen):
         return _refuse(seen, problems, now)
     claims = claims_of(seen.spec)
@@ -59,7 +66,7 @@ def plan(seen: ClaimRestoreObserved, now: datetime) -> Plan:
     if seen.executor.job is not None:
         # The Job was created, the write that says so was not: nothing else is left to decide.
         facts = {"step": "job_found", "job": name_of(seen.executor.job)}
-        return Plan(writes=_running(seen, claims, [], now), facts=facts)
+        return Plan(writes=_running(seen, claims, [validation(())], now), facts=facts)
     return _begin(seen, claims, now)
 
 
@@ -71,9 +78,9 @@ def problems_of(seen: ClaimRestoreObserved) -> tuple[Problem, ...]:
 def _refuse(seen: ClaimRestoreObserved, problems: Sequence[Problem], now: datetime) -> Plan:
     """Wait for a spec that is valid; of one that became invalid nobody knows the claims."""
     conditions = [validation(problems)]
-    if executor_recorded(seen):
+    if executor_recorded(seen) or seen.executor.job is not None:
         said = "; ".join(str(problem) for problem in problems)
-        return end(seen, (), now, conditions=conditions, error=f"spec was changed: {said}")
+        return overtaken(seen, f"spec was changed: {said}", now, conditions=conditions)
     return _hold(seen, conditions, Phase.INVALID, now, look_s=None)
 
 
@@ -96,42 +103,45 @@ def _begin(seen: ClaimRestoreObserved, claims: Sequence[Claim], now: datetime) -
         conditions.append(served)
     missing = awaited(claims, seen.storage, namespace_of(seen.session))
     if missing or not seen.snapshots_served:
-        return _await_snapshots(seen, claims, conditions, missing, now)
+        return _await(seen, claims, conditions, missing, now, waits=NOT_READY)
     if seen.refusal is not None:
         return _fail(seen, claims, conditions, {}, now, error=seen.refusal.message)
     if refused := refusals(claims, seen):
         return _fail(seen, claims, conditions, refused, now)
+    if taken := leaving(claims, seen):
+        return _await(seen, claims, conditions, taken, now, waits=NAME_TAKEN)
+    until = timed_out_at(seen.session, seen.spec, now)
+    if until is not None and now >= until:
+        why = f"{Reason.DEADLINE_EXCEEDED}: spec.timeOut is {seen.spec.time_out}"
+        return _fail(seen, claims, [*conditions, deadline_condition(seen)], {}, now, error=why)
     return _start(seen, claims, conditions, now)
 
 
-def _await_snapshots(
+def _await(
     seen: ClaimRestoreObserved,
     claims: Sequence[Claim],
     conditions: list[Condition],
     missing: Mapping[str, str],
     now: datetime,
+    *,
+    waits: str,
 ) -> Plan:
-    since = progress(seen.session, seen.storage.snapshots.values())
-    until, is_time_out = deadline(seen.session, seen.spec, seen.limits, since)
+    """Wait for snapshots, or for names to be free, until the deadline; `waits` says for which."""
+    since = sources_since(seen.session, seen.storage.snapshots.values(), now)
+    until, is_time_out = deadline(seen.session, seen.spec, seen.limits, since, now)
     if now < until:
         text = "; ".join(dict.fromkeys(missing.values()))
-        waits = Condition(
-            Type.CLAIMS_WAITING,
-            True,
-            NOT_READY,
-            f"No claim is created yet: {text or 'the cluster does not serve VolumeSnapshots'}.",
-        )
+        said = f"No claim is created yet: {text or 'the cluster does not serve VolumeSnapshots'}."
+        waiting = Condition(Type.CLAIMS_WAITING, True, waits, said)
         look_s = (until - now).total_seconds()
-        return _hold(seen, [*conditions, waits], Phase.PENDING, now, look_s=look_s)
+        return _hold(seen, [*conditions, waiting], Phase.PENDING, now, look_s=look_s)
     if is_time_out:
-        seconds = parse_go_duration_s(seen.spec.time_out) or 0.0
-        conditions = [*conditions, deadline_exceeded(format_seconds(seconds), restore=True)]
+        conditions = [*conditions, deadline_condition(seen)]
         why = f"spec.timeOut is {seen.spec.time_out}"
     else:
         why = f"nothing has changed for {format_seconds(seen.limits.snapshot_s)}"
-    failed = {
-        name: (Reason.SNAPSHOT_NOT_READY, f"{problem}; {why}") for name, problem in missing.items()
-    }
+    reason = Reason.SNAPSHOT_NOT_READY if waits == NOT_READY else Reason.ALREADY_EXISTS
+    failed = {name: (reason, f"{problem}; {why}") for name, problem in missing.items()}
     return _fail(seen, claims, conditions, failed, now)
 
 
@@ -146,7 +156,11 @@ def _hold(
     """Say what is missing or wrong, and look again: mending it is all that is needed."""
     new = held_status(seen.session, conditions, phase, now)
     said = next(
-        (c.message for c in reversed(conditions) if c.status is not True or c.reason == NOT_READY),
+        (
+            condition.message
+            for condition in reversed(conditions)
+            if condition.status is not True or condition.type is Type.CLAIMS_WAITING
+        ),
         "",
     )
     return Plan(
@@ -158,11 +172,11 @@ def _hold(
 
 
 def _interval(seen: ClaimRestoreObserved, now: datetime) -> float:
-    """Return when to look again at snapshots that are not ours, and so not watched (D14)."""
+    """Return when to look again at what is not ours, and so not watched (D14)."""
     ages = [
         (now - parse_time(entry["lastTransitionTime"])).total_seconds()
         for entry in status(seen.session).get("conditions") or ()
-        if (entry.get("type"), entry.get("reason")) == (Type.CLAIMS_WAITING.value, NOT_READY)
+        if entry.get("type") == Type.CLAIMS_WAITING.value
     ]
     return min(LATEST_S, max(SOONEST_S, min(ages, default=0.0) / 2))
 
@@ -178,8 +192,8 @@ def _fail(
 ) -> Plan:
     """End a restore that created nothing."""
     first = next(iter(failed.values()), None)
-    why = error or (f"{first[0]}: {first[1]}" if first else "")
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    why = (error or (f"{first[0]}: {first[1]}" if first else ""))[: MAX_TEXT - len(more)]
     other = (Reason.NOT_CREATED, error or "nothing was created, because not all claims can be")
     hosts = [Host(claim.name, Phase.FAILED, *failed.get(claim.name, other)) for claim in claims]
     target = claims_text(claims, namespace_of(seen.session))
@@ -206,10 +220,11 @@ def _start(
             invoker_resource=RESTORE_SESSION,
             runtime_settings=spec.runtime_settings,
             installation=seen.installation,
-            document=claim_input(session, spec, claims, sizes),
+            document=claim_input(session, claims, sizes, timed_out_at(session, spec, now)),
             job_name=job_name(name_of(session)),
             service_account=claim_account(session, spec),
             time_out=spec.time_out,
+            annotations={TARGET_HASH: target_hash(session)},
         )
     )
     if isinstance(job, tuple):
@@ -234,7 +249,7 @@ def _running(
         seen.session,
         [*conditions, restore_executor_ensured(target, failure=None)],
         hosts=len(claims),
-        time_out=seen.spec.time_out,
+        deadline=timed_out_at(seen.session, seen.spec, now),
         now=now,
     )
     return status_writes(seen.session, new)

@@ -19,13 +19,13 @@ from controller.api.conditions import (
     merged,
     without,
 )
-from controller.api.objects import Obj, status
+from controller.api.objects import Obj, annotations_of, meta, status
 from controller.api.report import Reason, RunReport
 from controller.api.resources import RESTORE_SESSION
-from controller.api.text import format_seconds, parse_go_duration_s
-from controller.build.claims import Claim
+from controller.api.text import format_seconds, parse_go_duration_s, parse_time
+from controller.build.claims import TARGET_HASH, Claim, target_hash
 from controller.plan import Plan
-from controller.reconcile.claim_checks import deadline, is_own, progress
+from controller.reconcile.claim_checks import began_at, deadline, is_own
 from controller.reconcile.claim_end import NO_LOCK, end
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.claim_outcome import Host, hosts_of, stats_of, told_before, told_by
@@ -62,10 +62,14 @@ def job_verdict(seen: ClaimRestoreObserved, now: datetime) -> Verdict:
     )
 
 
-def since_of(session: Obj, claims: Iterable[Obj | None]) -> datetime:
-    """Return when the claims of a session last made progress; those of others do not count."""
-    own = (claim for claim in claims if claim is not None and is_own(claim, session))
-    return progress(session, own)
+def since_of(session: Obj, claims: Iterable[Obj | None], now: datetime) -> datetime:
+    """Return when the claims of a session last made progress; those of others do not count.
+
+    That is when one came into being, and when its status changed.
+    """
+    own = [claim for claim in claims if claim is not None and is_own(claim, session)]
+    times = [text for one in own for text in (meta(one)["creationTimestamp"], one.get("changedAt"))]
+    return max((began_at(session, now), *(parse_time(str(text)) for text in times if text)))
 
 
 def asks_events(since: datetime, now: datetime, pending_s: float) -> bool:
@@ -77,6 +81,10 @@ def follow(seen: ClaimRestoreObserved, claims: Sequence[Claim], now: datetime) -
     """Return the plan of a restore whose Job the status knows."""
     session, died = seen.session, None
     conditions: list[Condition] = []
+    built_from = annotations_of(seen.executor.job or {}).get(TARGET_HASH)
+    if built_from is not None and built_from != target_hash(session):
+        text = "spec.target was changed while the restore ran: create another RestoreSession"
+        return overtaken(seen, f"{text}. Claims that were created stay", now)
     if job_ended(session):
         told = told_before(status(session).get("stats") or ())
     else:
@@ -105,6 +113,21 @@ def follow(seen: ClaimRestoreObserved, claims: Sequence[Claim], now: datetime) -
     return _judge(seen, hosts, now, conditions=conditions, died=died)
 
 
+def overtaken(
+    seen: ClaimRestoreObserved,
+    error: str,
+    now: datetime,
+    *,
+    conditions: Iterable[Condition] = (),
+) -> Plan:
+    """End a restore whose spec is no longer that of its Job, and the Job with it.
+
+    What it made is not what the spec asks for. Which claims that is the status knows, if anything.
+    """
+    died = Died(Reason.INPUT_INVALID.value, error, end_job=not job_ended(seen.session))
+    return end(seen, (), now, conditions=conditions, died=died, error=error)
+
+
 def _judge(
     seen: ClaimRestoreObserved,
     hosts: Sequence[Host],
@@ -114,13 +137,13 @@ def _judge(
     died: Died | None,
 ) -> Plan:
     """End the restore when no claim can change any more, or when time is up."""
-    since = since_of(seen.session, seen.storage.claims.values())
-    until, is_time_out = deadline(seen.session, seen.spec, seen.limits, since)
+    since = since_of(seen.session, seen.storage.claims.values(), now)
+    until, is_time_out = deadline(seen.session, seen.spec, seen.limits, since, now)
     lost_at = since + timedelta(seconds=LOST_SOURCE_S)
     if now >= until:
         hosts = _given_up(hosts, f"; {_limit(seen, is_time_out=is_time_out)}")
         if is_time_out and any(host.reason == Reason.CLAIM_NOT_BOUND for host in hosts):
-            conditions = [*conditions, _deadline_condition(seen)]
+            conditions = [*conditions, deadline_condition(seen)]
     elif now >= lost_at:
         hosts = [*(_given_up([host], "")[0] if host.certain else host for host in hosts)]
     waiting = [host for host in hosts if host.phase is Phase.RUNNING]
@@ -200,14 +223,15 @@ def _limit(seen: ClaimRestoreObserved, *, is_time_out: bool) -> str:
     return f"nothing has changed for {format_seconds(seen.limits.snapshot_s)}"
 
 
-def _deadline_condition(seen: ClaimRestoreObserved) -> Condition:
+def deadline_condition(seen: ClaimRestoreObserved) -> Condition:
+    """Return DeadlineExceeded of a session that has a `timeOut`."""
     seconds = parse_go_duration_s(seen.spec.time_out) or 0.0
     return deadline_exceeded(format_seconds(seconds), restore=True)
 
 
 def _late(seen: ClaimRestoreObserved, report: RunReport) -> list[Condition]:
     late = any(host.reason == Reason.DEADLINE_EXCEEDED for host in report.hosts)
-    return [_deadline_condition(seen)] if late else []
+    return [deadline_condition(seen)] if late else []
 
 
 def _disrupted(seen: ClaimRestoreObserved, died: Died) -> list[Condition]:
@@ -218,4 +242,4 @@ def _disrupted(seen: ClaimRestoreObserved, died: Died) -> list[Condition]:
         f"Failed to complete restore. Reason: {died.reason}: {died.message}. Claims that were "
         "created before are kept: see status.stats.",
     )
-    return [disrupted, _deadline_condition(seen)] if died.deadline else [disrupted]
+    return [disrupted, deadline_condition(seen)] if died.deadline else [disrupted]

@@ -56,6 +56,7 @@ from controller.reconcile.restore_status import (
     running_status,
     status_writes,
 )
+from controller.reconcile.session_status import deadline_of
 
 WAITED_FOR = (
     Type.REPOSITORY_FOUND,
@@ -165,7 +166,8 @@ def _running_status(
 ) -> dict[str, Any]:
     target = target_text(spec.target.ref, namespace_of(seen.session)) if spec.target else ""
     wanted = [*conditions, restore_executor_ensured(target, failure=None)]
-    return running_status(seen.session, wanted, hosts=1, time_out=spec.time_out, now=now)
+    deadline = deadline_of(seen.session, spec.time_out)
+    return running_status(seen.session, wanted, hosts=1, deadline=deadline, now=now)
 
 
 def _follow(seen: RestoreObserved, now: datetime) -> Plan:

@@ -10,7 +10,7 @@ from controller.api.resources import RESTORE_SESSION
 from controller.api.text import format_time
 from controller.plan import Finalizer, Note, Plan, Ref, SetStatus, Write
 from controller.reconcile.backup_configuration import STASH_FINALIZER
-from controller.reconcile.session_status import Outcome, deadline_of, session_duration
+from controller.reconcile.session_status import Outcome, session_duration
 
 CONTROLLER = "RestoreSession Controller"
 UPDATER = "Status Updater"
@@ -48,7 +48,12 @@ def held_notes(session: Obj, conditions: Iterable[Condition]) -> tuple[Note, ...
 
 
 def running_status(
-    session: Obj, conditions: Iterable[Condition], *, hosts: int, time_out: str, now: datetime
+    session: Obj,
+    conditions: Iterable[Condition],
+    *,
+    hosts: int,
+    deadline: datetime | None,
+    now: datetime,
 ) -> dict[str, Any]:
     """Return the status of a session whose Job was created."""
     old = status(session)
@@ -59,7 +64,7 @@ def running_status(
         "totalHosts": hosts,
         "conditions": merged(waits, conditions, now),
     }
-    if deadline := deadline_of(session, time_out):
+    if deadline is not None:
         new["sessionDeadline"] = format_time(deadline)
     return new
 

@@ -1,5 +1,6 @@
 """The claims of a restore: from templates to what the Job is told."""
 
+from datetime import datetime
 from typing import Any
 
 from hypothesis import given
@@ -8,9 +9,9 @@ from hypothesis import strategies as st
 from controller.api.creation import SESSION_NAME, SESSION_UID, CreationInput
 from controller.api.model import parse_spec
 from controller.api.restore import RestoreSessionSpec, restore_session_problems
-from controller.build.claims import claim_input, claims_of
+from controller.build.claims import claim_input, claims_of, target_hash
 from controller.build.labels import CREATED_BY
-from tests.support.builders import before
+from tests.support.builders import NOW, before
 from tests.support.claim_restores import claim_restore, claim_spec, template
 
 SIZES = {"snap-0": "10Gi", "snap-1": "11Gi"}
@@ -24,10 +25,10 @@ def parsed(spec: dict[str, Any]) -> RestoreSessionSpec:
     return found
 
 
-def told(spec: dict[str, Any]) -> CreationInput:
+def told(spec: dict[str, Any], deadline: datetime | None = NOW) -> CreationInput:
     """Return what the Job is told, as it reads it."""
     typed = parsed(spec)
-    document = claim_input(claim_restore(spec=spec), typed, claims_of(typed), SIZES)
+    document = claim_input(claim_restore(spec=spec), claims_of(typed), SIZES, deadline)
     return CreationInput.decode(document.encode())
 
 
@@ -131,15 +132,29 @@ def test_claims_are_found_again_whatever_the_template_says() -> None:
 
 def test_the_job_is_told_whose_and_how_long() -> None:
     """No other name is tried for a claim: it is the user's wish."""
-    document = told(claim_spec(timeOut="5m"))
+    document = told(claim_spec())
     assert (document.group, document.plural, document.namespace) == (
         "",
         "persistentvolumeclaims",
         "demo",
     )
     assert (document.session_uid, document.fallback_suffix) == ("uid-of-bring-back", "")
-    assert document.deadline == before(-300)
-    assert told(claim_spec()).deadline == ""
+    assert document.deadline == before(0)
+    assert told(claim_spec(), None).deadline == ""
+
+
+def test_a_target_is_told_from_another_by_its_hash() -> None:
+    """Whatever of it was edited; the rest of the spec may be."""
+    known = target_hash(claim_restore())
+    assert known == target_hash(claim_restore(spec=claim_spec(timeOut="5m")))
+    others = [
+        claim_spec(replicas=3),
+        claim_spec(template("other-${POD_ORDINAL}")),
+        claim_spec(template(storageClassName="slow")),
+        {"driver": "VolumeSnapshotter"},
+    ]
+    hashes = {target_hash(claim_restore(spec=spec)) for spec in others}
+    assert len(hashes | {known}) == 1 + len(others)
 
 
 @given(st.integers(1, 40), st.integers(1, 4))

@@ -185,6 +185,36 @@ def test_a_job_that_the_status_does_not_know_is_seen() -> None:
     assert asked == []
 
 
+def test_the_job_of_a_spec_that_became_invalid_is_not_overlooked() -> None:
+    """It goes on creating claims: from the cache, and before the end of it live."""
+    spec = claim_spec(template("data"))
+    raw = claim_restore(spec=spec, status=ENSURED)
+    for known in (raw, claim_restore(spec=spec)):
+        seen, asked = look(ToyCluster((RESTORE_SESSION, known), (JOB, creation_job(known))))
+        assert seen.executor.job is not None
+        assert asked == []
+    cluster = ToyCluster((RESTORE_SESSION, raw))
+    cluster.server.put_object(JOB, creation_job(raw))
+    seen, asked = look(cluster)
+    assert seen.executor.job is not None
+    assert asked == ["get Job stash-vs-restore-bring-back"]
+
+
+def test_the_job_is_known_by_the_cache_alone_once_it_has_ended() -> None:
+    """It says what it was built from, as long as it is there."""
+    raw = claim_restore(status=WAITS, age_s=5)
+    made = [(PVC, claim(name, of=raw)) for name in ("data-0", "data-1")]
+    seen, asked = look(ended(*made, raw=raw))
+    assert seen.executor.job is not None
+    assert asked == []
+
+
+def test_the_time_of_the_look_is_told() -> None:
+    """What is judged later by the clock is judged as of then."""
+    cluster = ToyCluster((RESTORE_SESSION, RUNNING))
+    assert look(cluster)[0].looked_at == cluster.server.now
+
+
 def test_a_job_that_runs_is_seen_without_a_request() -> None:
     """Claims appear one after another: nobody has to be asked for the others."""
     owner = creation_job(RUNNING)
@@ -264,9 +294,9 @@ def test_a_volume_of_another_name_is_looked_at() -> None:
 
 
 def test_events_are_asked_only_when_nothing_changes() -> None:
-    """After ten seconds, of three claims; at the deadline of all (D14)."""
+    """After ten seconds, of three claims; at the deadline of all, by one list (D14)."""
     names = [f"data-{n}" for n in range(5)]
-    for age_s, time_out, lists in ((9, "", 0), (10, "", 3), (60, "1m", 5)):
+    for age_s, time_out, lists, told in ((9, "", 0, 0), (10, "", 3, 3), (60, "1m", 1, 5)):
         spec = claim_spec(replicas=5, timeOut=time_out)
         raw = claim_restore(spec=spec, status=WAITS, age_s=age_s)
         made = [(PVC, claim(name, of=raw, age_s=age_s)) for name in names]
@@ -274,7 +304,7 @@ def test_events_are_asked_only_when_nothing_changes() -> None:
         cluster.server.quota_full = True
         seen, asked = look(cluster)
         assert asked.count(f"list {CORE_EVENT}") == lists
-        assert len(seen.storage.words) == lists
+        assert len(seen.storage.words) == told
         assert (seen.storage.snapshots.keys() >= {"snap-0"}) is bool(lists)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID, CreationInput
 from controller.api.job_input import ENVIRONMENT_VARIABLE
+from controller.api.model import parse_spec
 from controller.api.objects import (
     Key,
     Obj,
@@ -42,8 +43,11 @@ from controller.api.resources import (
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
 )
+from controller.api.restore import RestoreSessionSpec
+from controller.build.claims import claims_of
 from controller.build.labels import CREATED_BY
 from controller.observe.routes import RESTORE_LANE, Route
+from controller.reconcile.execution import is_live
 from tests.support.builders import DISRUPTED, NAMESPACE
 from tests.support.claim_restores import (
     NAMES,
@@ -53,6 +57,7 @@ from tests.support.claim_restores import (
     content,
     snapshot,
     storage_class,
+    template,
 )
 from tests.support.toy_cluster import Fuse, ToyCluster, is_finished
 
@@ -68,6 +73,8 @@ class Cluster(ToyCluster):
     def __init__(self, *, time_out: str = "") -> None:
         self.bound: set[str] = set()
         """Names of claims that a provisioner has filled for the session."""
+        self.orders: dict[str, CreationInput] = {}
+        """What the pods of a Job are told, by its uid: they know it also when the Job is gone."""
         self.lost: dict[str, int] = {}
         self.foreign: dict[str, str] = {}
         """Versions of claims of others, by name: nobody may touch them."""
@@ -110,6 +117,10 @@ class Cluster(ToyCluster):
             return self._finish(job, "Failed")
         if any(status(p)["phase"] in ("Pending", "Running") for p in pods):
             return False
+        (container,) = dig(job, "spec", "template", "spec", "containers")
+        environment = {one["name"]: one.get("value", "") for one in container["env"]}
+        order = CreationInput.decode(environment[ENVIRONMENT_VARIABLE])
+        self.orders[str(uid_of(job))] = order
         number = len(pods) + self.lost.get(uid_of(job), 0)
         owner = {"kind": "Job", "name": name_of(job), "uid": uid_of(job), "controller": True}
         name = f"{name_of(job)}-{number}"
@@ -118,7 +129,10 @@ class Cluster(ToyCluster):
             POD,
             {
                 "metadata": metadata,
-                "spec": {"nodeName": f"node-of-{name}"},
+                "spec": {
+                    "nodeName": f"node-of-{name}",
+                    "hostname": dig(job, "spec", "template", "spec", "hostname"),
+                },
                 "status": {"phase": "Pending", "conditions": []},
             },
         )
@@ -130,21 +144,11 @@ class Cluster(ToyCluster):
         self.lost[owner] = self.lost.get(owner, 0) + 1
         super().remove_pod(pod)
 
-    def order_of(self, pod: Obj) -> CreationInput | None:
-        """Return what the runner in a pod is told, None when its Job is gone."""
-        for job in self.server.all(JOB):
-            if uid_of(job) == controller_uid(pod):
-                (container,) = dig(job, "spec", "template", "spec", "containers")
-                environment = {one["name"]: one.get("value", "") for one in container["env"]}
-                return CreationInput.decode(environment[ENVIRONMENT_VARIABLE])
-        return None
-
     def create_claims(self, pod: Obj, *, refused: int = 0, most: int = 99) -> list[HostReport]:
         """Create claims as the runner does; return what could not be created."""
-        order = self.order_of(pod)
+        order = self.orders[str(controller_uid(pod))]
         failed: list[HostReport] = []
-        for index, item in enumerate(order.objects[:most] if order else ()):
-            assert order is not None
+        for index, item in enumerate(order.objects[:most]):
             present = self.server.objects.get((PVC, Key(NAMESPACE, item.host)))
             if present is not None:
                 if labels_of(present).get(SESSION_UID) != order.session_uid:
@@ -380,6 +384,18 @@ def pass_time(cluster: Cluster, index: int) -> None:
     cluster.server.wait((1, 6, 70, 400)[index % 4])
 
 
+def edit(cluster: Cluster, index: int) -> None:
+    """Edit the session: other snapshots, fewer claims, or an invalid spec."""
+    source = {"kind": "VolumeSnapshot", "name": "snap-0"}
+    specs = (
+        claim_spec(),
+        claim_spec(template(dataSource=source)),
+        claim_spec(replicas=1),
+        claim_spec(template("data")),
+    )
+    cluster.server.put_object(RESTORE_SESSION, {**cluster.session, "spec": specs[index % 4]})
+
+
 Action = Callable[[Cluster, int], None]
 ACTIONS: list[Action] = [
     deliver, catch_up, turn, any_turn, crash, restart, sync_jobs, start_pod, end_pod, no_report,
@@ -432,8 +448,8 @@ def check(cluster: Cluster) -> None:
         assert entry["phase"] != "Succeeded" or name in cluster.bound, f"{name} was never bound"
         assert (entry["phase"] == "Succeeded") is ("error" not in entry)
         existing = {name_of(claim) for claim in cluster.claims}
-        missed = entry.get("error", "").startswith("ClaimMissing") and name in existing
-        assert not missed, f"{name} exists, and was said to be deleted"
+        missed = entry.get("error", "").startswith(("ClaimMissing", "NotCreated"))
+        assert not (missed and name in existing), f"{name} exists, and was said not to"
     for name, version in cluster.foreign.items():
         kept = server.objects[PVC, Key(NAMESPACE, name)]
         assert resource_version_of(kept) == version, f"{name} of somebody else was touched"
@@ -456,6 +472,9 @@ CREATED: list[tuple[Action, int]] = [*STARTED, (end_pod, 0), (catch_up, 0), (tur
 @example([*STARTED, (end_pod, 4), (catch_up, 0), (turn, 0)], "well", "")
 @example([*CREATED, (break_snapshot, 2), (delete_claim, 1)], "well", "")
 @example([*CREATED, (remove_pod, 0), (restart, 0), (delete_job, 0)], "killed", "3m")
+@example(
+    [*STARTED, (catch_up, 0), (turn, 0), (delete_job, 0), (catch_up, 0), (turn, 0)], "well", ""
+)
 def test_every_story_ends(story: list[tuple[Action, int]], finale: str, time_out: str) -> None:
     """A final phase that is computed from the claims; success is proven; no foreign claim touched.
 
@@ -532,3 +551,40 @@ def test_a_crash_at_any_write_changes_nothing(
     assert cluster.settle(cluster.run_pod)
     assert phase_of(cluster) == "Succeeded"
     assert sorted(name_of(claim) for claim in cluster.claims) == list(NAMES)
+
+
+@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*WEIGHTED, edit, edit, edit]), st.integers(0, 1000)), max_size=60
+    ),
+    st.sampled_from(sorted(FINALES)),
+)
+@example([*STARTED, (edit, 1)], "well")
+@example([*CREATED, (edit, 1)], "well")
+@example([*CREATED, (delete_job, 0), (edit, 1), (catch_up, 0)], "well")
+@example([*STARTED, (edit, 3), (catch_up, 0), (turn, 0)], "well")
+@example([*STARTED, (edit, 2), (end_pod, 0)], "well")
+def test_no_story_of_edits_restores_what_the_spec_does_not_name(
+    story: list[tuple[Action, int]], finale: str
+) -> None:
+    """A restore that succeeds has made what its spec asks for at the end, from these snapshots."""
+    cluster = Cluster()
+    for action, index in story:
+        action(cluster, index)
+    cluster.server.quota_full = False
+    assert cluster.settle(lambda pod: FINALES[finale](cluster, pod)), "it never comes to rest"
+    assert not [text for text in cluster.server.violations if "a second Job" not in text]
+    end = status(cluster.session)
+    if end.get("phase") == "Invalid":
+        assert not any(is_live(pod) for pod in cluster.server.all(POD))
+        return
+    assert end.get("phase") in FINAL_PHASES, end
+    if end["phase"] not in ("Succeeded", "Unknown"):
+        return
+    spec = parse_spec(RestoreSessionSpec, cluster.session)
+    assert isinstance(spec, RestoreSessionSpec)
+    made = {name_of(claim): dig(claim, "spec", "dataSource", "name") for claim in cluster.claims}
+    for claim in claims_of(spec):
+        assert made.get(claim.name, claim.snapshot) == claim.snapshot
+    assert {entry["hostname"] for entry in end["stats"]} == {c.name for c in claims_of(spec)}

@@ -1,12 +1,16 @@
 """Restores from VolumeSnapshots until their Job exists: checks, waits, refusals (stash.md 4.5)."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from controller.api.objects import Obj, name_of
+from controller.api.creation import CreationInput
+from controller.api.job_input import ENVIRONMENT_VARIABLE
+from controller.api.objects import Obj, name_of, uid_of
 from controller.api.resources import JOB, RESTORE_SESSION, ROLE_BINDING, SERVICE_ACCOUNT
-from controller.plan import CreateOnce, Finalizer, Plan, Refusal, SetStatus
+from controller.build.claims import TARGET_HASH, target_hash
+from controller.plan import CreateOnce, Delete, Finalizer, Plan, Refusal, SetStatus
 from controller.reconcile.claim_restore import plan
 from controller.reconcile.observed import Executor, Limits
 from tests.support.builders import NOW, before, condition
@@ -24,6 +28,9 @@ from tests.support.claim_restores import (
     template,
 )
 
+CONTENTS = ("content-of-snap-0", "content-of-snap-1")
+FORMER = {"name": "snap-0", "namespace": "demo", "uid": "former"}
+MODE_CHANGE = "snapshot.storage.kubernetes.io/allow-volume-mode-change"
 SIZED = {"resources": {"requests": {"storage": "20Gi"}}}
 
 
@@ -76,6 +83,8 @@ def test_a_restore_starts_when_all_is_found() -> None:
         "ensured successfully for PersistentVolumeClaim demo/data-0, data-1."
     )
     assert (planned.notes, planned.pushes) == ((), ())
+    annotations = created[2].body["metadata"]["annotations"]
+    assert annotations[TARGET_HASH] == target_hash(claim_restore())
 
 
 def test_a_timeout_gives_a_deadline() -> None:
@@ -146,6 +155,19 @@ def test_a_snapshot_that_is_no_source_is_waited_for_then_an_error(
     assert "ClaimsWaiting" not in conditions_in(ended)
 
 
+def test_words_without_end_are_cut_and_what_is_said_after_them_is_not() -> None:
+    """An error has 1,024 characters at most, and still says why it is the end (D32)."""
+    wordy = snapshot(ready=False, status={"error": {"message": "e" * 5_000}})
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=60)
+    storage = stored(snapshots={"snap-0": wordy, "snap-1": wordy})
+    planned = plan(claim_observed(late, storage=storage), NOW)
+    for error in errors_in(planned).values():
+        assert len(error) <= 1024
+        assert error.endswith("; spec.timeOut is 1m")
+    assert len(planned.facts["error"]) <= 1024
+    assert planned.facts["error"].endswith("(and 1 more)")
+
+
 def test_many_claims_that_wait_make_no_long_line() -> None:
     """The log says as much as the condition does."""
     raw = claim_restore(spec=claim_spec(replicas=300))
@@ -160,12 +182,101 @@ def test_without_a_timeout_the_wait_ends_when_nothing_changes() -> None:
     errors = errors_in(plan(claim_observed(old, storage=quiet), NOW))
     assert errors["data-0"].endswith("; nothing has changed for 2h0m0s")
     assert errors["data-1"].startswith("SnapshotNotReady: VolumeSnapshot demo/snap-1 does not")
-    moved = {**snapshot(ready=False, age_s=9_000), "changedAt": before(7_190)}
+    # Said again in other words it is no progress: a wait for ever otherwise.
+    said = {"error": {"message": "request 4711 failed"}}
+    noisy = {**snapshot(ready=False, age_s=9_000, status=said), "changedAt": before(10)}
+    again = stored(snapshots={"snap-0": noisy, "snap-1": None})
+    assert errors_in(plan(claim_observed(old, storage=again), NOW)).keys() == {"data-0", "data-1"}
+
+    cut = {"creationTime": before(7_190)}
+    moved = {**snapshot(ready=False, age_s=9_000, status=cut), "changedAt": before(7_190)}
     lively = stored(snapshots={"snap-0": moved, "snap-1": None})
     planned = plan(claim_observed(old, storage=lively), NOW)
     assert status_in(planned)["phase"] == "Pending"
     short = claim_observed(old, storage=lively, limits=Limits(snapshot_s=60))
     assert errors_in(plan(short, NOW))["data-0"].endswith("nothing has changed for 1m0s")
+
+
+INVALID = {"phase": "Invalid", "conditions": [condition("ValidationPassed", "False")]}
+
+
+def test_a_spec_that_is_mended_after_hours_has_all_of_its_time() -> None:
+    """What was Invalid has not waited for anything: the clock starts when it is valid."""
+    raw = claim_restore(spec=claim_spec(timeOut="30m"), status=INVALID, age_s=3 * 3600)
+    planned = plan(claim_observed(raw), NOW)
+    assert status_in(planned)["sessionDeadline"] == before(-1800)
+    (job,) = [w.body for w in planned.writes if isinstance(w, CreateOnce) and w.resource == JOB]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    values = {one["name"]: one.get("value", "") for one in container["env"]}
+    assert CreationInput.decode(values[ENVIRONMENT_VARIABLE]).deadline == before(-1800)
+
+    nothing = stored(snapshots={"snap-0": None, "snap-1": None})
+    for spec in (claim_spec(timeOut="30m"), claim_spec()):
+        raw = claim_restore(spec=spec, status=INVALID, age_s=3 * 3600)
+        waits = plan(claim_observed(raw, storage=nothing), NOW)
+        assert status_in(waits)["phase"] == "Pending"
+        mended = [condition("ValidationPassed", age_s=1790), status_in(waits)["conditions"][-1]]
+        later = {"phase": "Pending", "conditions": mended}
+        raw = claim_restore(spec=spec, status=later, age_s=3 * 3600)
+        planned = plan(claim_observed(raw, storage=nothing), NOW)
+        assert planned.requeue_after_s == 5.0
+        assert not planned.notes
+    mended[0] = condition("ValidationPassed", age_s=1800)
+    raw = claim_restore(spec=claim_spec(timeOut="30m"), status=later, age_s=3 * 3600)
+    assert errors_in(plan(claim_observed(raw, storage=nothing), NOW))["data-0"].endswith("30m")
+
+
+def test_no_job_is_created_when_its_time_has_passed() -> None:
+    """The controller was away: the Job could only say so."""
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=60)
+    planned = plan(claim_observed(late), NOW)
+    assert set(errors_in(planned).values()) == {"NotCreated: DeadlineExceeded: spec.timeOut is 1m"}
+    assert conditions_in(planned)["DeadlineExceeded"][2].endswith("within 1m0s.")
+    in_time = claim_restore(spec=claim_spec(timeOut="1m"), age_s=59)
+    assert status_in(plan(claim_observed(in_time), NOW))["phase"] == "Running"
+
+
+def test_what_was_not_looked_at_is_not_judged() -> None:
+    """A deadline that passed since the look is judged after the next one."""
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=60)
+    storage = stored(snapshots={"snap-0": None, "snap-1": None})
+    seen = claim_observed(late, storage=storage, looked_at=NOW - timedelta(milliseconds=10))
+    planned = plan(seen, NOW)
+    assert status_in(planned)["phase"] == "Pending"
+    assert planned.requeue_after_s == 0.01
+
+
+GOING = claim("data-0", labels={}, deletionTimestamp=before(3))
+
+
+@pytest.mark.parametrize("found", [GOING, claim(deletionTimestamp=before(3))])
+def test_a_claim_that_is_being_deleted_is_waited_for(found: Obj) -> None:
+    """Whoever destroys and restores need not wait in between; whose it was does not matter."""
+    storage = stored(claims=claims(found))
+    text = (
+        "PersistentVolumeClaim demo/data-0 exists and is being deleted: it goes when no pod uses "
+        "it any more"
+    )
+    planned = plan(claim_observed(storage=storage), NOW)
+    assert status_in(planned)["phase"] == "Pending"
+    assert conditions_in(planned)["ClaimsWaiting"] == (
+        "True", "ClaimsBeingDeleted", f"No claim is created yet: {text}.",
+    )  # fmt: skip
+    assert planned.requeue_after_s == 5.0
+    waits = claim_restore(status=status_in(planned))
+    assert plan(claim_observed(waits, storage=storage), NOW).writes == ()
+    assert status_in(plan(claim_observed(waits), NOW))["phase"] == "Running"
+
+    late = claim_restore(spec=claim_spec(timeOut="1m"), age_s=60)
+    errors = errors_in(plan(claim_observed(late, storage=storage), NOW))
+    assert errors["data-0"] == f"AlreadyExists: {text}; spec.timeOut is 1m"
+
+
+def test_one_that_stays_is_not_waited_for_beside_one_that_goes() -> None:
+    """Nothing is gained by waiting."""
+    storage = stored(claims=claims(GOING, claim("data-1", labels={}, phase="Bound")))
+    errors = errors_in(plan(claim_observed(storage=storage), NOW))
+    assert errors["data-1"].startswith("AlreadyExists: PersistentVolumeClaim demo/data-1 exists al")
 
 
 @pytest.mark.parametrize(("age_s", "look_s"), [(0, 5.0), (40, 20.0), (4_000, 60.0)])
@@ -278,6 +389,32 @@ PATH = "spec.target.volumeClaimTemplates[0]"
             ),
         ),
         (
+            {"contents": {"content-of-snap-0": content("content-of-snap-1")}},
+            {},
+            (
+                "InputInvalid: VolumeSnapshotContent content-of-snap-0 is not of VolumeSnapshot "
+                "demo/snap-0 (uid uid-of-snap-0): its spec.volumeSnapshotRef names demo/snap-1 "
+                "(uid uid-of-snap-1)"
+            ),
+        ),
+        (
+            {"contents": {"content-of-snap-0": content(spec={"volumeSnapshotRef": FORMER})}},
+            {},
+            (
+                "InputInvalid: VolumeSnapshotContent content-of-snap-0 is not of VolumeSnapshot "
+                "demo/snap-0 (uid uid-of-snap-0): its spec.volumeSnapshotRef names demo/snap-0 "
+                "(uid former)"
+            ),
+        ),
+        (
+            {"contents": {"content-of-snap-0": content(status={})}},
+            {},
+            (
+                "InputInvalid: VolumeSnapshotContent content-of-snap-0 of VolumeSnapshot "
+                "demo/snap-0 has no status.snapshotHandle"
+            ),
+        ),
+        (
             {"contents": {"content-of-snap-0": None}},
             {},
             (
@@ -342,25 +479,22 @@ def test_all_that_is_known_is_said_at_once() -> None:
         (
             {
                 "contents": {
-                    f"content-of-snap-{n}": content(spec={"sourceVolumeMode": None}) for n in (0, 1)
+                    name: content(name, spec={"sourceVolumeMode": None}) for name in CONTENTS
                 }
             },
             {"volumeMode": "Block"},
         ),
-        (
-            {
-                "contents": {
-                    f"content-of-snap-{n}": content(
-                        metadata={
-                            "annotations": {
-                                "snapshot.storage.kubernetes.io/allow-volume-mode-change": "true"
-                            }
-                        }
-                    )
-                    for n in (0, 1)
-                }
-            },
-            {"volumeMode": "Block"},
+        *(
+            (
+                {
+                    "contents": {
+                        name: content(name, metadata={"annotations": {MODE_CHANGE: text}})
+                        for name in CONTENTS
+                    }
+                },
+                {"volumeMode": "Block"},
+            )
+            for text in ("1", "t", "T", "true", "True", "TRUE")
         ),
     ],
 )
@@ -400,6 +534,18 @@ def test_a_job_that_a_crash_left_behind_is_recorded_and_nothing_else_decided() -
     planned = plan(claim_observed(executor=executor, storage=storage), NOW)
     assert len(planned.writes) == 1
     assert (status_in(planned)["phase"], status_in(planned)["totalHosts"]) == ("Running", 2)
+    assert conditions_in(planned)["ValidationPassed"][0] == "True"
+
+
+def test_a_job_that_a_crash_left_behind_ends_with_a_spec_that_became_invalid() -> None:
+    """Nobody would follow it: it creates what the spec does not ask for any more."""
+    raw = claim_restore(spec=claim_spec(template("data")))
+    job = creation_job(raw)
+    planned = plan(claim_observed(raw, executor=Executor(job)), NOW)
+    (delete, _) = planned.writes
+    assert isinstance(delete, Delete)
+    assert delete.ref.uid == uid_of(job)
+    assert status_in(planned)["phase"] == "Failed"
 
 
 def test_deletion_takes_only_the_finalizer_of_stash() -> None:

@@ -1,5 +1,7 @@
 """Restores from VolumeSnapshots whose Job was created: claim by claim, until the end."""
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ from controller.api.objects import Obj, Uid, name_of
 from controller.api.report import ConditionReport, HostReport, RunReport
 from controller.api.report_encoding import REPORT_CUT, encode
 from controller.api.resources import JOB, RESTORE_SESSION, ROLE_BINDING
+from controller.build.claims import TARGET_HASH, target_hash
 from controller.plan import Delete, Plan, Ref, Refusal, SetStatus
+from controller.reconcile.claim_observed import Storage
 from controller.reconcile.claim_restore import plan
 from controller.reconcile.observed import Executor, Limits
 from tests.support.builders import (
@@ -46,6 +50,7 @@ RUNNING = claim_restore(status=ENSURED, age_s=17)
 DONE = creation_reported(RUNNING)
 BOUND = [claim(name, phase="Bound") for name in ("data-0", "data-1")]
 LATE_SPEC = claim_spec(timeOut="1m")
+CLAIMS_WAIT = condition("ClaimsWaiting", reason="ClaimsNotBound")
 DELETED: dict[str, Any] = {"deletionTimestamp": before(3)}
 
 
@@ -272,13 +277,14 @@ def test_one_that_waits_for_a_consumer_stays_unknown_while_another_is_waited_for
     made = []
     for name in names:
         one = claim(name)
-        made.append({**one, "spec": {"storageClassName": name}})
+        source = {"name": "snap-0"}
+        made.append({**one, "spec": {"storageClassName": name, "dataSource": source}})
     found = {name_of(one): one for one in made}
     classes = {"slow": storage_class("slow"), "lazy": storage_class("lazy", waits=True)}
     planned = planned_for(raw=raw, executor=creation_reported(raw), claims=found, classes=classes)
     assert [entry[:2] for entry in stats_in(planned)] == [("slow", "Running"), ("lazy", "Unknown")]
     waits = next_of(planned, spec=spec)
-    bound = {**found, "slow": claim("slow", phase="Bound")}
+    bound = {**found, "slow": claim("slow", phase="Bound", source="snap-0")}
     done = planned_for(raw=waits, executor=Executor(), claims=bound, classes={})
     assert status_in(done)["phase"] == "Unknown"
     assert [entry[:2] for entry in stats_in(done)] == [("slow", "Succeeded"), ("lazy", "Unknown")]
@@ -521,14 +527,112 @@ def test_the_right_to_create_claims_ends_with_the_session() -> None:
     assert len(planned_for(*BOUND, access=(ref,), refusal=refusal).writes) == 1
 
 
-def test_a_spec_that_became_invalid_ends_the_restore() -> None:
-    """Nobody knows which claims it means; what was said of hosts is kept."""
+STATS = [{"hostname": "data-0", "phase": "Running"}, {"hostname": "data-1", "phase": "Succeeded"}]
+
+
+def test_a_spec_that_became_invalid_ends_the_restore_and_its_job() -> None:
+    """Nobody knows which claims it means; what was said of hosts that have ended is kept."""
     spec = claim_spec(template("data"))
-    raw = claim_restore(spec=spec, status={**ENSURED, "stats": [{"hostname": "data-0"}]})
-    planned = plan(claim_observed(raw), NOW)
+    raw = claim_restore(spec=spec, status={**ENSURED, "stats": STATS})
+    planned = plan(claim_observed(raw, executor=Executor(creation_job(raw))), NOW)
+    assert [type(write) for write in planned.writes] == [Delete, SetStatus]
     assert status_in(planned)["phase"] == "Failed"
-    assert status_in(planned)["stats"] == [{"hostname": "data-0"}]
-    assert planned.facts["error"].startswith("spec was changed: spec.target.volumeClaimTemplates")
+    error = planned.facts["error"]
+    assert error.startswith("spec was changed: spec.target.volumeClaimTemplates")
+    assert stats_in(planned) == [("data-0", "Failed", error), ("data-1", "Succeeded", "")]
+
+
+def hashed_job(of: Obj) -> dict[str, Any]:
+    """Return the Job that makes the claims of a restore."""
+    made = creation_job(of)
+    return {**made, "metadata": {**made["metadata"], "annotations": {TARGET_HASH: target_hash(of)}}}
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        claim_spec(replicas=1),
+        claim_spec(replicas=3),
+        claim_spec(template(storageClassName="slow")),
+        claim_spec(template(dataSource={"kind": "VolumeSnapshot", "name": "b-${POD_ORDINAL}"})),
+    ],
+)
+def test_a_target_that_was_edited_is_not_restored(edited: Obj) -> None:
+    """Its claims are those of the spec before. The Job goes if it may still run, they stay."""
+    job = hashed_job(RUNNING)
+    same = planned_for(raw=RUNNING, executor=Executor(job, pod(running(), of=job)))
+    assert same.writes == ()
+    raw = claim_restore(spec=edited, status=ENSURED, age_s=17)
+    planned = planned_for(*BOUND, raw=raw, executor=Executor(job, pod(running(), of=job)))
+    (delete, _) = planned.writes
+    assert isinstance(delete, Delete)
+    assert delete.ref.resource == JOB
+    assert status_in(planned)["phase"] == "Failed"
+    assert planned.facts["error"].startswith("spec.target was changed while the restore ran")
+
+    waits = next_of(planned_for(claim(), BOUND[1]), spec=edited)
+    ended = planned_for(*BOUND, raw=waits, executor=Executor(job))
+    assert [type(write) for write in ended.writes] == [SetStatus]
+    assert [entry[:2] for entry in stats_in(ended)] == [
+        ("data-0", "Failed"),
+        ("data-1", "Succeeded"),
+    ]
+    longer = claim_restore(spec=claim_spec(timeOut="5m"), status=ENSURED, age_s=17)
+    done = planned_for(*BOUND, raw=longer, executor=Executor(job, DONE.pod))
+    assert status_in(done)["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("phase", ["Bound", "Pending"])
+def test_a_claim_from_another_snapshot_is_no_success(phase: str) -> None:
+    """Also when the Job, which says what it was built from, is gone."""
+    planned = planned_for(claim(source="before", phase=phase), BOUND[1])
+    assert status_in(planned)["phase"] == "Failed"
+    assert stats_in(planned)[0][2].startswith(
+        "InputInvalid: PersistentVolumeClaim demo/data-0 was made from VolumeSnapshot before, and "
+        "spec.target.volumeClaimTemplates[0].spec.dataSource names snap-0 by now"
+    )
+
+
+def test_errors_have_an_end_each_and_together() -> None:
+    """A status above etcd's limit would be refused for ever."""
+    count = 1000
+    spec = claim_spec(replicas=count, timeOut="1m")
+    waiting_ = [condition("RestoreExecutorEnsured"), CLAIMS_WAIT]
+    raw = claim_restore(spec=spec, status={**ENSURED, "conditions": waiting_}, age_s=60)
+    found = {f"data-{n}": claim(f"data-{n}", age_s=50) for n in range(count)}
+    words = dict.fromkeys(found, ("\N{SNOWMAN}" * 900, "y" * 900, "z" * 900))
+    planned = planned_for(raw=raw, executor=Executor(), claims=found, words=words)
+    new = status_in(planned)
+    assert (new["phase"], len(new["stats"])) == ("Failed", count)
+    assert len(json.dumps(new, ensure_ascii=False).encode()) < 768 * 1024
+    assert all("\N{SNOWMAN}" in entry["error"] for entry in new["stats"])
+    one = planned_for(claim(), BOUND[1], raw=claim_restore(
+        spec=LATE_SPEC, status=ENSURED, age_s=60), words={"data-0": ("x" * 5_000,)})  # fmt: skip
+    error = stats_in(one)[0][2]
+    assert len(error) <= 1024
+    assert error.endswith("; spec.timeOut is 1m")
+    assert len(one.facts["error"]) <= 1024
+
+
+def test_what_was_not_looked_at_is_not_judged() -> None:
+    """A pod is given up at a moment of the clock: its claims are read when that has come."""
+    lost = pod(running(), of=creation_job(RUNNING))
+    lost["metadata"]["deletionTimestamp"] = before(300)
+    executor = Executor(creation_job(RUNNING), lost)
+    early = claim_observed(
+        RUNNING, executor=executor, storage=Storage(), looked_at=NOW - timedelta(milliseconds=10)
+    )
+    planned = plan(early, NOW)
+    assert planned.writes == ()
+    assert planned.requeue_after_s == 0.01
+    assert status_in(planned_for(*BOUND, executor=executor))["phase"] == "Succeeded"
+
+
+def test_a_job_that_was_deleted_is_waited_for_while_a_pod_of_it_lives() -> None:
+    """What it still creates would be said not to exist."""
+    left = Executor(job_gone=True, survivor=pod(running(), of=creation_job(RUNNING)))
+    planned = planned_for(BOUND[0], executor=left)
+    assert (planned.writes, planned.requeue_after_s) == ((), 5.0)
 
 
 def test_a_lost_pod_ends_with_its_job() -> None:
