@@ -5,7 +5,9 @@ and every wait has an end that says why.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +79,57 @@ def wait_pending(space: Space, *words: str, name: str = "restore") -> None:
     space.cluster.until(f"the restore says {words}", probe, timeout_s=40.0)
 
 
+def user_of(space: Space, restore: str = "restore") -> str:
+    """Return as whom the Job of a restore creates claims."""
+    return f"system:serviceaccount:{space.name}:restoresession-{restore}-0"
+
+
+def assert_not_begun(space: Space, audit: Audit) -> None:
+    """The restore made no Job, and nobody created a claim as it."""
+    owners = [o["kind"] for job in space.list("job") for o in job["metadata"]["ownerReferences"]]
+    assert "RestoreSession" not in owners
+    assert not answers(audit, "create", "persistentvolumeclaims", space, user=user_of(space))
+    assert claim_names(space) == ["data"]
+
+
+def assert_event(space: Space, session: Mapping[str, Any], kind: str, *words: str) -> None:
+    """A session that has ended has one Event of this type that says these words."""
+    uid = session["metadata"]["uid"]
+
+    def told() -> list[dict[str, Any]]:
+        found = space.list("event")
+        return [event for event in found if event["involvedObject"].get("uid") == uid]
+
+    (event,) = space.cluster.until("the Event of the restore", told, timeout_s=20.0)
+    assert event["type"] == kind, event
+    assert not [word for word in words if word not in event["message"]], event["message"]
+
+
+def volume_answers(space: Space, claim: str) -> list[str]:
+    """Return what the driver answered to each call that makes a claim's volume, by its log."""
+    log = Path(space.cluster.info["logs"]) / "csi-driver.log"
+    uid = (space.get("pvc", claim) or {})["metadata"]["uid"]
+    return [
+        line.partition("ms ")[2]
+        for line in log.read_text(errors="replace").splitlines()
+        if " CreateVolume " in line and f" name=pvc-{uid} " in line
+    ]
+
+
+def wait_provisioning(space: Space, claim: str) -> None:
+    """Wait until the provisioner has begun with a claim: it has taken the snapshot by then."""
+
+    def begun() -> bool:
+        return any(
+            event.get("reason") == "Provisioning"
+            for event in space.list("event")
+            if event["involvedObject"].get("kind") == "PersistentVolumeClaim"
+            and event["involvedObject"].get("name") == claim
+        )
+
+    space.cluster.until(f"the provisioner begins with {claim}", begun)
+
+
 def test_claim_that_exists(space: Space, snapshot: str) -> None:
     """A claim of somebody else is named and left alone, and nothing is created beside it."""
     before = space.get("pvc", "data")
@@ -87,21 +140,48 @@ def test_claim_that_exists(space: Space, snapshot: str) -> None:
     assert "AlreadyExists" in text
     assert f"PersistentVolumeClaim {space.name}/data exists already" in text
     assert space.get("pvc", "data") == before
-    assert claim_names(space) == ["data"]
-    assert not answers(audit, "create", "persistentvolumeclaims", space)
+    assert_not_begun(space, audit)
+    assert_event(space, found, "Warning", "restore failed for 2 of 2 claims", "exists already")
     # under another name it works
     again = restored(space, template(space, "copy", snapshot), name="again")
     assert phases(again) == {"copy": "Succeeded"}
+    assert 201 in answers(
+        audit, "create", "persistentvolumeclaims", space, user=user_of(space, "again")
+    ), "this is the user who would have created the others"
+    assert_event(space, again, "Normal", "restore succeeded for 1 of 1 claims (copy)")
     assert_content(space, "copy")
 
 
+def test_claim_that_is_being_deleted(space: Space, snapshot: str) -> None:
+    """Whoever destroys and restores at once: the restore waits until the claim is gone."""
+    before = (space.get("pvc", "data") or {})["metadata"]["uid"]
+    space.cluster.kubectl("-n", space.name, "delete", "pvc", "data", "--wait=false")
+    space.apply(restore(space, template(space, "data", snapshot)))
+    wait_pending(space, f"PersistentVolumeClaim {space.name}/data exists and is being deleted")
+    kept = (space.get("pvc", "data") or {})["metadata"]
+    assert kept["uid"] == before
+    assert kept["deletionTimestamp"], "its pod still uses it"
+    space.cluster.kubectl("-n", space.name, "delete", "pod", "app")
+    found = space.wait_phase("restoresession", "restore", "Succeeded", "Failed", timeout_s=150.0)
+    assert phases(found) == {"data": "Succeeded"}, found["status"]
+    assert (space.get("pvc", "data") or {})["metadata"]["uid"] != before
+    assert_content(space, "data")
+
+
 def test_storage_class_missing(space: Space, snapshot: str) -> None:
-    """The class is named, nothing is created."""
+    """Class, path and fix are named, nothing is created; with a class that exists it works."""
+    audit = Audit(space.cluster.info["audit_log"])
     wanted = template(space, "copy", snapshot, storage_class="no-such-class")
     found = restored(space, wanted)
     assert found["status"]["phase"] == "Failed"
-    assert "StorageClass no-such-class not found" in json.dumps(found["status"])
-    assert claim_names(space) == ["data"]
+    assert hosts(found)["copy"]["error"] == (
+        "InputInvalid: StorageClass no-such-class not found: create it, or correct "
+        "spec.target.volumeClaimTemplates[0].spec.storageClassName"
+    )
+    assert_not_begun(space, audit)
+    again = restored(space, template(space, "copy", snapshot), name="again")
+    assert phases(again) == {"copy": "Succeeded"}
+    assert_content(space, "copy")
 
 
 def test_sizes(space: Space, snapshot: str) -> None:
@@ -161,15 +241,25 @@ def test_snapshot_not_ready(space: Space, faults: Faults) -> None:
     faults.set({"call": "CreateSnapshot", "code": "INTERNAL", "message": "disk on fire"})
     space.apply(*claims(space, "data"))
     bound(space, "data")
-    ready(space, configuration(space, timeOut="5s"))
+    ready(space, configuration(space, timeOut="30s"))
     session = taken(space, "first")
     assert session["status"]["phase"] == "Failed"
     (name,) = named(session, "data")
-    space.apply(restore(space, template(space, "copy", name), timeOut="90s"))
-    wait_pending(space, f"VolumeSnapshot {space.name}/{name} is not ready to use", "disk on fire")
+    not_ready = f"VolumeSnapshot {space.name}/{name} is not ready to use"
+    space.apply(restore(space, template(space, "copy", name), timeOut="10m"))
+    wait_pending(space, not_ready, "disk on fire")
+    # one with little time ends with the same words
+    late = restored(space, template(space, "other", name), name="late", timeOut="5s")
+    assert late["status"]["phase"] == "Failed"
+    error = hosts(late)["other"]["error"]
+    assert error.startswith(f"SnapshotNotReady: {not_ready}"), error
+    assert "disk on fire" in error
+    assert error.endswith("; spec.timeOut is 5s")
+    says(late, "DeadlineExceeded", "True", ["5s"])
     assert claim_names(space) == ["data"]
     faults.clear()
-    done = space.wait_phase("restoresession", "restore", "Succeeded")
+    # the sidecar tries again later and later
+    done = space.wait_phase("restoresession", "restore", "Succeeded", timeout_s=240.0)
     assert phases(done) == {"copy": "Succeeded"}
 
 
@@ -183,6 +273,81 @@ def test_waits_for_first_consumer(space: Space, snapshot: str) -> None:
     assert_content(space, "copy")
 
 
+def test_waits_for_first_consumer_but_would_be_refused(space: Space, snapshot: str) -> None:
+    """What is known to be refused is Failed, not Unknown: too small, another provisioner."""
+    audit = Audit(space.cluster.info["audit_log"])
+    lazy = space.cluster.info["storage"]["storage_class"]
+    other = f"{space.name}-other"
+    space.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": other},
+            "provisioner": "other.example.com",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        }
+    )
+    try:
+        found = restored(
+            space,
+            template(space, "small", snapshot, storage_class=lazy, size="8Mi"),
+            template(space, "foreign", snapshot, storage_class=other),
+        )
+    finally:
+        space.cluster.kubectl("delete", "storageclass", other)
+    assert found["status"]["phase"] == "Failed"
+    assert phases(found) == {"small": "Failed", "foreign": "Failed"}
+    templates = "spec.target.volumeClaimTemplates"
+    small, foreign = (hosts(found)[name]["error"] for name in ("small", "foreign"))
+    assert f"{templates}[0].spec.resources.requests.storage is 8Mi, less than restoreSize" in small
+    assert f"StorageClass {other} is of provisioner other.example.com" in foreign
+    assert f"{templates}[1].spec.storageClassName" in foreign
+    assert_not_begun(space, audit)
+    good = restored(space, template(space, "copy", snapshot, storage_class=lazy), name="again")
+    assert good["status"]["phase"] == "Unknown"
+    assert_content(space, "copy")
+
+
+def test_retention_leaves_what_waits_for_its_first_consumer(space: Space, snapshot: str) -> None:
+    """The restore has ended, its claim has yet to be filled: until then the snapshot stays."""
+    lazy = space.cluster.info["storage"]["storage_class"]
+    found = restored(space, template(space, "copy", snapshot, storage_class=lazy))
+    assert found["status"]["phase"] == "Unknown"
+    one = {"name": "one", "keepLast": 1, "prune": True}
+    ready(space, configuration(space, retentionPolicy=one))
+    second = taken(space, "second")
+    says(second, "RetentionPolicyApplied", "True", ["Left until they are restored", snapshot])
+    assert names(snapshots(space)) == sorted([snapshot, *named(second, "data")])
+    assert_content(space, "copy")
+    third = taken(space, "third")
+    assert third["status"]["phase"] == "Succeeded"
+    space.cluster.until(
+        "the older ones go", lambda: names(snapshots(space)) == named(third, "data")
+    )
+
+
+def test_spec_edited_while_restoring(space: Space, snapshot: str, faults: Faults) -> None:
+    """What is made is from the snapshot that was named before: that is no success."""
+    second = taken(space, "second")
+    (other,) = named(second, "data")
+    faults.set({"call": "CreateVolume", "code": "UNAVAILABLE", "message": "not now"})
+    space.apply(restore(space, template(space, "copy", snapshot)))
+    space.cluster.until("the claim is there", lambda: space.get("pvc", "copy"))
+    path = "/spec/target/volumeClaimTemplates/0/spec/dataSource/name"
+    patch = json.dumps([{"op": "replace", "path": path, "value": other}])
+    space.cluster.kubectl(
+        "-n", space.name, "patch", "restoresession", "restore", "--type=json", "-p", patch
+    )
+    found = space.wait_phase("restoresession", "restore", "Succeeded", "Failed")
+    assert found["status"]["phase"] == "Failed"
+    assert_event(space, found, "Warning", "spec.target was changed while the restore ran")
+    faults.clear()
+    assert (space.get("pvc", "copy") or {})["spec"]["dataSource"]["name"] == snapshot
+    again = restored(space, template(space, "other", other), name="again")
+    assert phases(again) == {"other": "Succeeded"}
+    assert_content(space, "other")
+
+
 def test_driver_fails_twice(space: Space, snapshot: str, faults: Faults) -> None:
     """The provisioner tries again, and the restore waits for it."""
     faults.set(
@@ -190,6 +355,10 @@ def test_driver_fails_twice(space: Space, snapshot: str, faults: Faults) -> None
     )
     found = restored(space, template(space, "copy", snapshot))
     assert phases(found) == {"copy": "Succeeded"}
+    first, second, *rest = volume_answers(space, "copy")
+    assert "no room now" in first
+    assert "no room now" in second
+    assert rest[0] == "OK"
     assert_content(space, "copy")
 
 
@@ -207,24 +376,34 @@ def test_driver_fails_for_good(space: Space, snapshot: str, faults: Faults) -> N
         space,
         template(space, "bad", snapshot),
         template(space, "good", snapshot),
-        timeOut="20s",
+        timeOut="60s",
     )
     assert found["status"]["phase"] == "Failed"
     assert phases(found) == {"bad": "Failed", "good": "Succeeded"}
     error = hosts(found)["bad"]["error"]
     assert "ClaimNotBound" in error
     assert "the pool is full" in error
-    says(found, "DeadlineExceeded", "True", ["20s"])
+    answered = volume_answers(space, "bad")
+    assert answered
+    assert all("the pool is full" in answer for answer in answered)
+    says(found, "DeadlineExceeded", "True", ["1m0s"])
+    assert_event(space, found, "Warning", "restore failed for 1 of 2 claims (bad)")
     assert claim_names(space) == ["bad", "data", "good"], "what was created stays"
     assert_content(space, "good")
+    faults.clear()
+    again = restored(space, template(space, "better", snapshot), name="again")
+    assert phases(again) == {"better": "Succeeded"}
 
 
 def test_snapshot_deleted_while_restoring(space: Space, snapshot: str, faults: Faults) -> None:
     """Kubernetes keeps a snapshot while a claim is made from it: the data arrives."""
-    faults.set({"call": "CreateVolume", "delay_s": 5})
+    faults.set({"call": "CreateVolume", "delay_s": 8})  # the sidecar waits for 10 s
     space.apply(restore(space, template(space, "copy", snapshot)))
-    space.cluster.until("the claim is there", lambda: space.get("pvc", "copy"))
+    wait_provisioning(space, "copy")
     _delete(space, snapshot)
+    (going,) = snapshots(space)
+    assert going["metadata"]["deletionTimestamp"]
+    assert (space.get("pvc", "copy") or {})["status"]["phase"] == "Pending", "it came too late"
     found = space.wait_phase("restoresession", "restore", "Succeeded", "Failed")
     assert phases(found) == {"copy": "Succeeded"}, found["status"]
     space.cluster.until("the snapshot goes", lambda: not snapshots(space))
@@ -232,9 +411,12 @@ def test_snapshot_deleted_while_restoring(space: Space, snapshot: str, faults: F
 
 
 def test_snapshot_destroyed_while_restoring(space: Space, snapshot: str, faults: Faults) -> None:
-    """Against that protection, by force: the restore says what is gone, and ends."""
+    """Against that protection, by force: the restore says what is gone, and ends.
+
+    Another snapshot is restored under another name: what was created stays.
+    """
     faults.set({"call": "CreateVolume", "code": "UNAVAILABLE", "message": "not now"})
-    space.apply(restore(space, template(space, "copy", snapshot), timeOut="20s"))
+    space.apply(restore(space, template(space, "copy", snapshot), timeOut="60s"))
     space.cluster.until("the claim is there", lambda: space.get("pvc", "copy"))
     _delete(space, snapshot)
     unprotect = '{"metadata": {"finalizers": null}}'
@@ -249,9 +431,15 @@ def test_snapshot_destroyed_while_restoring(space: Space, snapshot: str, faults:
         return not snapshots(space)
 
     space.cluster.until("the snapshot is gone", gone)
-    found = space.wait_phase("restoresession", "restore", "Failed")
+    found = space.wait_phase("restoresession", "restore", "Failed", timeout_s=120.0)
     error = hosts(found)["copy"]["error"]
     assert f"VolumeSnapshot {space.name}/{snapshot} does not exist" in error
+    faults.clear()
+    second = taken(space, "second")
+    (name,) = named(second, "data")
+    again = restored(space, template(space, "better", name), name="again")
+    assert phases(again) == {"better": "Succeeded"}
+    assert_content(space, "better")
 
 
 def test_quota_refuses_claims(space: Space, snapshot: str) -> None:
