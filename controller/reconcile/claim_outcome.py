@@ -77,11 +77,12 @@ def told_by(said: RunReport | Died) -> Told:
     """Return what the Job that has just ended says, or how it died."""
     if isinstance(said, Died):
         return Told(missing=f"{Reason.NOT_CREATED}: {said.reason}: {said.message}")
-    cut = any(condition.type == REPORT_CUT for condition in said.conditions)
-    return Told(
-        failures={host.hostname: error_text(host) for host in said.hosts if not host.succeeded},
-        missing=f"{Reason.NOT_CREATED}: the report had no room to say why" if cut else "",
-    )
+    failures = {host.hostname: error_text(host) for host in said.hosts if not host.succeeded}
+    if all(condition.type != REPORT_CUT for condition in said.conditions):
+        return Told(failures)
+    # What refused one object of many mostly refused the others too.
+    known = next((f"; of {name}: {text}" for name, text in failures.items()), "")
+    return Told(failures, f"{Reason.NOT_CREATED}: the report had no room to say why{known}")
 
 
 def told_before(stats: Iterable[Obj]) -> Told:

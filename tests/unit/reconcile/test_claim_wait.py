@@ -322,11 +322,15 @@ def test_a_claim_that_exists_is_believed_before_the_report() -> None:
 
 
 def test_a_report_that_was_cut_says_so() -> None:
-    """Of a claim that does not exist nobody knows why."""
-    text = encode(RunReport((), conditions=(ConditionReport(REPORT_CUT, "True"),)), 4096)
-    ended = pod(terminated(1, text), phase="Failed", of=creation_job(RUNNING))
-    planned = planned_for(BOUND[0], executor=Executor(creation_job(RUNNING), ended))
-    assert stats_in(planned)[1][2].startswith("NotCreated: ")
+    """Of a claim that does not exist it is told what refused another one, if anything is known."""
+    cut = (ConditionReport(REPORT_CUT, "True"),)
+    for hosts, known in (((), ""), ((REFUSED,), "; of data-0: CreationRefused: over quota")):
+        text = encode(RunReport(hosts, conditions=cut), 4096)
+        ended = pod(terminated(1, text), phase="Failed", of=creation_job(RUNNING))
+        found = () if hosts else BOUND[:1]
+        planned = planned_for(*found, executor=Executor(creation_job(RUNNING), ended))
+        unnamed = f"NotCreated: the report had no room to say why{known}"
+        assert stats_in(planned)[1] == ("data-1", "Failed", unnamed)
 
 
 def test_the_deadline_that_the_runner_kept_is_told() -> None:
