@@ -161,6 +161,10 @@ def _assemble(
     service_account: str = "",
 ) -> Obj:
     kind = order.invoker_resource.kind
+    built_for = {
+        REPOSITORY_NAME: name_of(order.repository),
+        REPOSITORY_UID: uid_of(order.repository),
+    }
     spec: dict[str, Any] = {
         **job_policy(),
         "template": pod_template(
@@ -174,6 +178,7 @@ def _assemble(
             service_account=service_account,
             hostname=hostname,
             node_name=order.node_name,
+            annotations=built_for,  # the pod may outlive the Job
         ),
     }
     if deadline_s is not None:
@@ -183,10 +188,7 @@ def _assemble(
         name,
         (order.session_resource, order.session),
         labels=child_labels(order.component, kind, order.invoker),
-        annotations={
-            REPOSITORY_NAME: name_of(order.repository),
-            REPOSITORY_UID: uid_of(order.repository),
-        },
+        annotations=built_for,
         body={"spec": spec},
     )
 

@@ -56,10 +56,12 @@ def pod_template(
     service_account: str = "",
     hostname: str = "",
     node_name: str = "",
+    annotations: Obj | None = None,
 ) -> dict[str, Any]:
     """Return a pod template: all containers but the last are init containers.
 
-    Labels of ours win over the user's; annotations and opt-outs of the user's win over ours.
+    Labels of ours win over the user's, and so do `annotations`; opt-outs of the user's win over
+    ours.
     """
     pod = settings.pod
     spec: dict[str, Any] = {
@@ -90,7 +92,8 @@ def pod_template(
             "labels": INJECTION_LABELS | dict(pod.get("podLabels") or {}) | dict(labels),
             "annotations": INJECTION_ANNOTATIONS
             | STAY_ANNOTATIONS
-            | dict(pod.get("podAnnotations") or {}),
+            | dict(pod.get("podAnnotations") or {})
+            | dict(annotations or {}),
         },
         "spec": spec,
     }

@@ -2,10 +2,10 @@
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
-from controller.api.objects import Key, Obj, dig, labels_of, name_of
+from controller.api.objects import Key, Obj, annotations_of, dig, labels_of, name_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CORE_EVENT,
@@ -15,7 +15,7 @@ from controller.api.resources import (
     SECRET,
     Resource,
 )
-from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
+from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE, REPOSITORY_NAME
 from controller.kube.client import KubeClient, find
 from controller.reconcile.execution import is_live
 from controller.reconcile.observed import PvcUse, Secret
@@ -106,22 +106,28 @@ def read_pods(client: KubeClient, key: Key) -> tuple[Obj, ...]:
     return tuple({"kind": "Pod", **pod} for pod in page.get("items") or ())
 
 
-def read_movers(client: KubeClient, configurations: Iterable[Key]) -> tuple[Obj, ...]:
+def read_movers(
+    client: KubeClient, users: Collection[Key], repositories: Collection[str]
+) -> tuple[Obj, ...]:
     """Return the pods of backups that have not ended, whether their session still exists or not.
 
-    One request for each namespace. The pods of triggers have the same labels, but no host name.
+    They are those of configurations, and those that were made for Repositories (`namespace/name`),
+    whatever became of their configuration. One request for each namespace. The pods of triggers
+    have the same labels, but no host name.
     """
-    names: dict[str, list[str]] = {}
-    for key in configurations:
-        names.setdefault(key.namespace, []).append(bounded(key.name, LABEL_LIMIT))
-    kind = f"{INVOKER_TYPE}={BACKUP_CONFIGURATION.kind}"
+    namespaces = {key.namespace for key in users} | {of.partition("/")[0] for of in repositories}
+    names = {Key(key.namespace, bounded(key.name, LABEL_LIMIT)) for key in users}
+    selector = f"{INVOKER_TYPE}={BACKUP_CONFIGURATION.kind}"
     return tuple(
         {"kind": "Pod", **pod}
-        for namespace, of in names.items()
-        for pod in each(
-            client, POD, namespace, label_selector=f"{kind},{INVOKER_NAME} in ({','.join(of)})"
+        for namespace in sorted(namespaces)
+        for pod in each(client, POD, namespace, label_selector=selector)
+        if dig(pod, "spec", "hostname")
+        and is_live(pod)
+        and (
+            Key(namespace, labels_of(pod).get(INVOKER_NAME, "")) in names
+            or str(Key(namespace, annotations_of(pod).get(REPOSITORY_NAME, ""))) in repositories
         )
-        if dig(pod, "spec", "hostname") and is_live(pod)
     )
 
 

@@ -16,29 +16,25 @@ from controller.api.objects import (
     Obj,
     dig,
     is_deleting,
-    key_of,
     name_of,
     status,
     uid_of,
 )
-from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     FUNCTION,
     TASK,
 )
 from controller.api.restore import RestoreSessionSpec
-from controller.build.backend import location_of
 from controller.kube.client import find
 from controller.observe.caches import (
     BY_INVOKER,
     BY_REPOSITORY,
-    by_repository,
     invoker_index,
     is_snapshotter,
 )
 from controller.observe.claim_restores import ClaimRestoreObserver
-from controller.observe.live import read_movers
+from controller.observe.repository_users import Contenders, contenders, neighbours
 from controller.observe.sight import Sight
 from controller.observe.snapshot_sessions import SnapshotSessionObserver
 from controller.plan import Ref, Refusal
@@ -55,7 +51,6 @@ from controller.reconcile.observed import (
     RestoreObserved,
     SessionObserved,
 )
-from controller.reconcile.repository_record import was_used
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 
 
@@ -66,7 +61,10 @@ class RepositoryObserver:
         self._sight = sight
 
     def observe(self, key: Key, refusal: Refusal | None) -> RepositoryObserved | None:
-        """Return the Repository and who names it, None when it is gone."""
+        """Return the Repository and who uses it, None when it is gone.
+
+        Who saves by VolumeSnapshots may name one all the same, and does not use it.
+        """
         del refusal  # nothing that is planned here can be refused for a reason worth a condition
         caches = self._sight.caches
         repository = caches.repositories.get(key)
@@ -80,7 +78,8 @@ class RepositoryObserver:
                 if status(restore).get("phase") not in FINAL_PHASES
             ),
         )
-        return RepositoryObserved(repository, tuple(o for o in invokers if not is_deleting(o)))
+        users = (o for o in invokers if not is_deleting(o) and not is_snapshotter(o))
+        return RepositoryObserved(repository, tuple(users))
 
 
 class SessionObserver:
@@ -126,8 +125,7 @@ class SessionObserver:
                 references = sight.references(spec, key.namespace)
                 use = sight.use(references.pvc, always=False)
         begins = not is_final(session) and not executor_recorded(session)
-        users = self._users_of_unused(references.repository) if begins else ()
-        rivals = self._rivals(session, users)
+        others = contenders(sight, session, references.repository) if begins else Contenders()
         return SessionObserved(
             session,
             configuration,
@@ -137,12 +135,12 @@ class SessionObserver:
             sight.installation,
             sight.limits,
             siblings=siblings,
-            rivals=rivals,
+            rivals=others.rivals,
             started=frozenset(
-                uid_of(other) for other in (*siblings, *rivals) if sight.is_started(other)
+                uid_of(other) for other in (*siblings, *others.rivals) if sight.is_started(other)
             ),
-            neighbours=self._neighbours(configuration),
-            movers=read_movers(sight.client, users),
+            neighbours=neighbours(sight.caches, configuration),
+            movers=others.movers,
             access=() if is_final(session) else sight.access(session, job_name),
             repository=repository,
             use=use,
@@ -160,60 +158,6 @@ class SessionObserver:
         kind = str(dig(session, "spec", "invoker", "kind"))
         found = self._sight.caches.sessions.by_index(BY_INVOKER, invoker_index(kind, invoker))
         return tuple(other for other in found if uid_of(other) != uid_of(session))
-
-    def _neighbours(self, configuration: Obj | None) -> tuple[Obj, ...]:
-        """Return the other configurations that use the same Repository, or its backend's URL."""
-        if configuration is None:
-            return ()
-        keys = self._repositories_like(next(iter(by_repository(configuration)), ""))
-        found = (
-            other
-            for key in keys
-            for other in self._sight.caches.configurations.by_index(BY_REPOSITORY, key)
-        )
-        return tuple(other for other in found if uid_of(other) != uid_of(configuration))
-
-    def _rivals(self, session: Obj, users: Iterable[Key]) -> tuple[Obj, ...]:
-        """Return the sessions that have not ended and back up to the same repository URL (D2)."""
-        return tuple(
-            other
-            for user in users
-            for other in self._sight.caches.sessions.by_index(
-                BY_INVOKER, invoker_index(BACKUP_CONFIGURATION.kind, user)
-            )
-            if not is_final(other) and uid_of(other) != uid_of(session)
-        )
-
-    def _users_of_unused(self, repository: Obj | None) -> tuple[Key, ...]:
-        """Return the configurations that share a repository URL, none once it was used."""
-        if repository is None or was_used(repository):
-            return ()
-        return tuple(
-            key_of(configuration)
-            for key in self._repositories_like(str(key_of(repository)))
-            for configuration in self._sight.caches.configurations.by_index(BY_REPOSITORY, key)
-        )
-
-    def _repositories_like(self, key: str) -> tuple[str, ...]:
-        """Return the Repositories with the same URL: two objects may name one restic repository."""
-        caches = self._sight.caches
-        url = _url_of(next((r for r in caches.repositories.all() if str(key_of(r)) == key), None))
-        if not url:
-            return (key,)
-        return tuple(str(key_of(r)) for r in caches.repositories.all() if _url_of(r) == url)
-
-
-def _url_of(repository: Obj | None) -> str:
-    """Return the restic URL of a Repository, empty when it has none that means one place.
-
-    A local path means another volume in each Repository.
-    """
-    if repository is None:
-        return ""
-    spec = parse_spec(RepositorySpec, repository)
-    if isinstance(spec, tuple) or spec.backend.local is not None or repository_problems(spec):
-        return ""
-    return location_of(spec).url
 
 
 class RestoreObserver:

@@ -96,8 +96,9 @@ def start_of(seen: SessionObserved, now: datetime) -> Start:
     rival = _rival(seen)
     if what := (
         (rival and f"BackupSession {key_of(rival)}")
-        # Of a session that has ended, or is gone, the pod may take its time to end.
-        or next((f"Pod {key_of(pod)}" for pod in seen.movers), None)
+        # The pod of a session that has ended, or is gone, may take its time to end; and what a
+        # session has begun stays, whatever its configuration names by now.
+        or next((f"{mover['kind']} {key_of(mover)}" for mover in seen.movers), None)
     ):
         return Wait(
             f"Waiting for {what}: it may initialize the repository, "

@@ -26,6 +26,7 @@ from controller.api.objects import (
     labels_of,
     meta,
     name_of,
+    namespace_of,
     status,
     uid_of,
 )
@@ -47,7 +48,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.api.text import format_time
-from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE, JOB_NAME
+from controller.build.labels import CREATED_BY, INVOKER_NAME, JOB_NAME, REPOSITORY_NAME
 from controller.engine.executor import Executor
 from controller.engine.store import Change, Store
 from controller.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
@@ -359,17 +360,24 @@ class ToyServer:
         if self.jobs_made[owner] > 1:
             self.violations.append(f"a second Job for {owner}")
         backups = {uid_of(session) for session in self.all(BACKUP_SESSION)}
-        if owner not in backups or any(was_used(obj) for obj in self.all(REPOSITORY)):
+        if owner not in backups:
             return
-        for other in self.all(JOB):
-            if "unlock" in name_of(other) or controller_uid(other) not in backups:
+        repository = annotations_of(body)[REPOSITORY_NAME]
+        found = self.objects.get((REPOSITORY, Key(namespace_of(body), repository)))
+        if found is not None and was_used(found):
+            return
+        for other in (*self.all(JOB), *self.all(POD)):
+            if annotations_of(other).get(REPOSITORY_NAME) != repository:
                 continue
-            if not is_finished(other) and not self._is_spent(other):
+            made = owner_name(other) if other["kind"] == POD.kind else name_of(other)
+            if made.startswith("stash-backup-") and self._may_act(other):
                 self.violations.append(f"{name_of(body)} beside {name_of(other)}: two may init")
-        for pod in self.all(POD):
-            of_backup = labels_of(pod).get(INVOKER_TYPE) == "BackupConfiguration"
-            if of_backup and status(pod)["phase"] == "Running" and "unlock" not in owner_name(pod):
-                self.violations.append(f"{name_of(body)} beside {name_of(pod)}: two may init")
+
+    def _may_act(self, obj: Obj) -> bool:
+        """Tell whether a Job, or a pod, may still initialise a repository."""
+        if obj["kind"] == POD.kind:
+            return is_live(obj)
+        return not is_finished(obj) and not self._is_spent(obj)
 
     def _is_spent(self, job: Obj) -> bool:
         """Tell whether the pod of a Job ended for good, which the Job has yet to notice."""
@@ -625,6 +633,7 @@ class ToyCluster:
                     "namespace": "demo",
                     "ownerReferences": [owner],
                     "labels": dig(job, "spec", "template", "metadata", "labels") or {},
+                    "annotations": dig(job, "spec", "template", "metadata", "annotations") or {},
                 },
                 "spec": {
                     "hostname": dig(job, "spec", "template", "spec", "hostname"),

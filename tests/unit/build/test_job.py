@@ -50,6 +50,7 @@ ANNOTATIONS = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
+BUILT_FOR = {"drey.dev/repository": "repo", "drey.dev/repository-uid": "uid-of-repo"}
 CLOSED = {
     "restartPolicy": "Never",
     "terminationGracePeriodSeconds": 120,
@@ -78,7 +79,9 @@ def built(found: Obj | tuple[Any, ...]) -> dict[str, Any]:
     """Return a Job as the API server gets it, without the hash."""
     assert not isinstance(found, tuple), found
     job: dict[str, Any] = json.loads(json.dumps(found))
-    assert len(job["metadata"].pop("annotations")["drey.dev/spec-hash"]) == 16
+    annotations = job["metadata"].pop("annotations")
+    assert len(annotations.pop("drey.dev/spec-hash")) == 16
+    assert annotations == BUILT_FOR
     return job
 
 
@@ -125,7 +128,10 @@ def test_backup_job() -> None:
             **POLICY,
             "activeDeadlineSeconds": 2700,
             "template": {
-                "metadata": {"labels": LABELS | MESH_LABELS, "annotations": ANNOTATIONS},
+                "metadata": {
+                    "labels": LABELS | MESH_LABELS,
+                    "annotations": ANNOTATIONS | BUILT_FOR,
+                },
                 "spec": {
                     **CLOSED,
                     "hostname": "stash-backup-nightly-1700000000-0-85d784f6d5de4a56",
@@ -175,7 +181,10 @@ def test_restore_job() -> None:
         "spec": {
             **POLICY,
             "template": {
-                "metadata": {"labels": RESTORE_LABELS | MESH_LABELS, "annotations": ANNOTATIONS},
+                "metadata": {
+                    "labels": RESTORE_LABELS | MESH_LABELS,
+                    "annotations": ANNOTATIONS | BUILT_FOR,
+                },
                 "spec": {
                     **CLOSED,
                     "hostname": "stash-restore-bring-back-0-baad6836fa7b01c7",

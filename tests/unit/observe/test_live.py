@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from controller.api.names import bounded
 from controller.api.objects import Key, Obj
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
 from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
@@ -80,27 +81,44 @@ def test_our_own_pods_hold_a_claim_to_its_node_and_are_not_named() -> None:
     assert (found.pods, found.nodes) == ((), ("n1",))
 
 
+def mover(
+    name: str, of: str, *, phase: str = "Running", hostname: str = "h", repository: str = ""
+) -> tuple[Resource, Obj]:
+    """Return the pod of a backup of one configuration, to one Repository."""
+    metadata = {
+        "name": name,
+        "labels": {"stash.appscode.com/invoker-name": of},
+        "annotations": {"drey.dev/repository": repository},
+    }
+    return POD, {"metadata": metadata, "spec": {"hostname": hostname}, "status": {"phase": phase}}
+
+
 def test_the_pods_of_backups_are_found_on_all_pages() -> None:
-    """Live ones with a host name: neither those that ended nor those of triggers."""
+    """Live ones with a host name: neither those that ended nor those of triggers.
 
-    def found(name: str, phase: str, **spec: str) -> tuple[Resource, Obj]:
-        return POD, {"metadata": {"name": name}, "spec": spec, "status": {"phase": phase}}
-
+    Those of configurations under their cut name, and those that were made for the Repository.
+    """
     server = client(
-        found("trigger", "Running"),
-        found("ended", "Failed", hostname="a"),
-        found("runs", "Running", hostname="b"),
-        found("starts", "Pending", hostname="c"),
+        mover("trigger", "nightly", hostname=""),
+        mover("ended", "nightly", phase="Failed"),
+        mover("runs", "nightly"),
+        mover("starts", bounded("n" * 70, 63), phase="Pending"),
+        mover("edited", "since-edited", repository="repo"),
+        mover("neighbour", "other", repository="other"),
     )
     keys = [Key("demo", "nightly"), Key("demo", "n" * 70)]
-    movers = read_movers(server, keys)
-    assert [pod["metadata"]["name"] for pod in movers] == ["runs", "starts"]
-    assert len(server.asked) == 4
-    assert all(
-        "invoker-type=BackupConfiguration" in asked and "invoker-name in (nightly,nnn" in asked
-        for asked in server.asked
-    )
-    assert read_movers(server, ()) == ()
+    movers = read_movers(server, keys, ["demo/repo"])
+    assert [pod["metadata"]["name"] for pod in movers] == ["runs", "starts", "edited"]
+    assert len(server.asked) == 6
+    assert all("invoker-type=BackupConfiguration" in asked for asked in server.asked)
+    assert read_movers(server, (), ()) == ()
+
+
+def test_the_pods_of_backups_are_looked_for_where_the_repositories_are() -> None:
+    """Nobody may name a Repository any more whose first backup still runs."""
+    server = client()
+    assert read_movers(server, [Key("b", "x"), Key("b", "y")], ["a/repo", "b/repo"]) == ()
+    assert [asked.split()[:3] for asked in server.asked] == [["list", "Pod", at] for at in "ab"]
 
 
 def test_events_are_quoted_once_and_newest_first() -> None:

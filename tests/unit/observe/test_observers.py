@@ -22,7 +22,14 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
-from controller.observe.routes import CONFIGURATION_LANE, RESTORE_LANE, SESSION_LANE, Route
+from controller.observe.caches import project_job
+from controller.observe.routes import (
+    CONFIGURATION_LANE,
+    REPOSITORY_LANE,
+    RESTORE_LANE,
+    SESSION_LANE,
+    Route,
+)
 from controller.plan import Ref
 from controller.reconcile.observed import Executor, SessionObserved
 from tests.support.builders import (
@@ -33,10 +40,12 @@ from tests.support.builders import (
     configuration_spec,
     job,
     job_complete,
+    job_failed,
     pod,
     pvc,
     repository,
     restore,
+    restore_spec,
     running,
     running_status,
     session,
@@ -343,6 +352,95 @@ def test_a_used_repository_has_no_rivals() -> None:
     """Only initialising is exclusive; nothing is computed for it later."""
     cluster = world((BACKUP_SESSION, session()), (BACKUP_SESSION, session("nightly-0")))
     assert seen(cluster).rivals == ()
+
+
+ELSEWHERE = configuration_spec(repository={"name": "elsewhere"})
+SNAPSHOTS = configuration_spec(driver="VolumeSnapshotter", task=None)
+WEEKLY = session("weekly-1", of="weekly", status=running_status())
+
+
+@pytest.mark.parametrize(
+    "spec", [ELSEWHERE, SNAPSHOTS, {"target": "text"}, None], ids=lambda spec: str(spec)[:20]
+)
+def test_a_first_backup_waits_for_a_job_whatever_became_of_its_configuration(
+    spec: Obj | None,
+) -> None:
+    """D2: what it began it may end, also where its configuration names something else by now."""
+    more = [(BACKUP_CONFIGURATION, configuration("weekly", spec=spec))] if spec else []
+    cluster = world(
+        (REPOSITORY, repository(used=False)),
+        (REPOSITORY, repository("elsewhere", used=False)),
+        (BACKUP_SESSION, session()),
+        (BACKUP_SESSION, WEEKLY),
+        (JOB, job(WEEKLY)),
+        *more,
+    )
+    assert seen(cluster).rivals == ()
+    assert [key_of(mover) for mover in seen(cluster).movers] == [key_of(job(WEEKLY))]
+
+
+def of_another_repository() -> Obj:
+    """Return the Job of a backup that goes elsewhere."""
+    made = job(WEEKLY)
+    made["metadata"]["annotations"] = {"drey.dev/repository": "elsewhere"}
+    return made
+
+
+def of_an_unlock() -> Obj:
+    """Return the Job that removes the lock of a session's pod."""
+    made = job(WEEKLY)
+    made["metadata"]["name"] = "stash-unlock-backup-weekly-1-0"
+    return made
+
+
+ENDED = {**WEEKLY, "status": {**running_status(), "phase": "Failed"}}
+NAMESAKE = {**ENDED, "metadata": {**ENDED["metadata"], "uid": "uid-of-a-namesake"}}
+
+
+@pytest.mark.parametrize(
+    ("other", "made", "waits"),
+    [
+        (WEEKLY, job(WEEKLY), True),
+        (WEEKLY, job(WEEKLY, conditions=[{"type": "FailureTarget", "status": "True"}]), True),
+        (WEEKLY, job(WEEKLY, conditions=[{"type": "Failed", "status": "False"}]), True),
+        (WEEKLY, job(WEEKLY, conditions=job_complete()), False),
+        (WEEKLY, job(WEEKLY, conditions=job_failed()), False),
+        (WEEKLY, of_another_repository(), False),
+        (WEEKLY, of_an_unlock(), False),
+        (WEEKLY, job(restore()), False),
+        (WEEKLY, job(session()), False),
+        (ENDED, job(WEEKLY), False),
+        (NAMESAKE, job(WEEKLY), True),
+        (None, job(WEEKLY), True),
+    ],
+)
+def test_which_jobs_a_first_backup_waits_for(other: Obj | None, made: Obj, *, waits: bool) -> None:
+    """Those of other backups to its Repository that may have a pod yet.
+
+    One whose session was deleted is waited for too, until the garbage collector has come by.
+    """
+    cluster = world(
+        (REPOSITORY, repository(used=False)),
+        (BACKUP_SESSION, session()),
+        *([(BACKUP_SESSION, other)] if other else []),
+        (JOB, made),
+    )
+    assert seen(cluster).movers == ((project_job(cluster.server.all(JOB)[0]),) if waits else ())
+
+
+def test_who_saves_by_volume_snapshots_uses_no_repository() -> None:
+    """It initialises none, and is not among its references; what it saved before stays its own."""
+    cluster = world(
+        (REPOSITORY, repository(used=False)),
+        (BACKUP_CONFIGURATION, configuration("weekly", spec=SNAPSHOTS)),
+        (RESTORE_SESSION, restore(spec=restore_spec(driver="VolumeSnapshotter"))),
+        (BACKUP_SESSION, session()),
+        (BACKUP_SESSION, WEEKLY),
+    )
+    assert seen(cluster).rivals == ()
+    assert [name_of(o) for o in seen(cluster).neighbours] == ["weekly"]
+    found = cluster.process.lanes[REPOSITORY_LANE].observe(Key(NAMESPACE, "repo"), None)
+    assert [name_of(o) for o in found.invokers] == ["nightly"]
 
 
 def test_a_local_path_means_another_place_in_each_repository() -> None:

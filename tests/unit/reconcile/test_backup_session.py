@@ -226,6 +226,10 @@ def test_a_first_backup_waits_for_the_pod_of_a_session_that_has_ended() -> None:
         "which only one may do at a time."
     )
     assert planned.requeue_after_s == 60.0
+    begun = job(session("weekly-1", of="weekly"))
+    planned = plan(session_observed(references=unused, movers=({**begun, "kind": "Job"},)), NOW)
+    message = conditions_of(status_in(planned))["BackupWaiting"][2]
+    assert message.startswith("Waiting for Job demo/stash-backup-weekly-1-0: it may initialize")
 
 
 def test_first_backups_into_one_repository_take_turns() -> None:

@@ -228,6 +228,18 @@ def touch(cluster: ToyCluster, index: int) -> None:
     cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata})
 
 
+def repoint(cluster: ToyCluster, index: int) -> None:
+    """Have a configuration name another Repository: its next backup goes there."""
+    objects = cluster.server.all(BACKUP_CONFIGURATION)
+    old = objects[index % len(objects)]
+    name = ("repo", "other")[index // 2 % 2]
+    if (REPOSITORY, Key(NAMESPACE, name)) not in cluster.server.objects:
+        cluster.server.put_object(REPOSITORY, repository(name, used=False, status={}))
+    metadata = {**old["metadata"], "generation": old["metadata"]["generation"] + 1}
+    spec = {**old["spec"], "repository": {"name": name}}
+    cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata, "spec": spec})
+
+
 MANY = int(os.environ.get("DREY_STORIES", "60"))
 """How many stories are told; a night may tell more."""
 Action = Callable[[ToyCluster, int], None]
@@ -250,6 +262,7 @@ ACTIONS: list[Action] = [
     pass_time,
     quota,
     touch,
+    repoint,
 ]
 # What makes progress comes more often than what hinders it.
 WEIGHTED = [
@@ -308,6 +321,8 @@ def check(cluster: ToyCluster) -> None:
 CRASH: list[tuple[Action, int]] = [(catch_up, 0), (crash, 1)]
 """The Job is created, and the controller ends before it knows."""
 CRASHED_AT_JOB: list[tuple[Action, int]] = [(new_session, 0), *CRASH]
+EDITED_WITHOUT_POD: list[tuple[Action, int]] = [(work_off, 0), (repoint, 2), (work_off, 0)]
+"""A Job has no pod yet, and its configuration names another Repository."""
 
 
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
@@ -316,6 +331,7 @@ CRASHED_AT_JOB: list[tuple[Action, int]] = [(new_session, 0), *CRASH]
 @example([*CRASHED_AT_JOB, (new_session, 1), (catch_up, 0), (turn, 1), (turn, 0)], "well", True)
 @example([(new_session, 2), *CRASH, (new_session, 0), (catch_up, 0), (turn, 1)], "well", False)
 @example([*CRASHED_AT_JOB, (touch, 0), (catch_up, 0), (delete_job, 0)], "killed", True)
+@example([(new_session, 0), *EDITED_WITHOUT_POD, (new_session, 2), (catch_up, 0)], "well", False)
 def test_every_story_ends(story: list[tuple[Action, int]], finale: str, used: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
     """Every session reaches a final phase and stays in it; success is proven; nothing runs twice.
 
@@ -359,6 +375,32 @@ def running_session(*, used: bool) -> ToyCluster:
     (pod,) = cluster.server.all(POD)
     assert status(pod)["phase"] == "Running"
     return cluster
+
+
+@pytest.mark.parametrize("pod", [False, True], ids=["job", "orphan"])
+def test_a_first_backup_goes_alone_whatever_another_configuration_names_by_now(
+    pod: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Two `restic init` at once destroy a repository: the Job counts, and the pod that is left."""
+    cluster = running_session(used=False) if pod else world(used=False)
+    new_session(cluster, 0)
+    work_off(cluster, 0)
+    if pod:
+        cluster.server.remove(BACKUP_SESSION, Key(NAMESPACE, "nightly-3"))
+        assert [status(found)["phase"] for found in cluster.server.all(POD)] == ["Running"]
+    assert len(cluster.server.all(JOB)) == (0 if pod else 1)
+    repoint(cluster, 2)
+    work_off(cluster, 0)
+    new_session(cluster, 2)
+    for _ in range(3):
+        work_off(cluster, 0)
+    assert [name_of(job) for job in cluster.server.all(JOB)] == (
+        [] if pod else ["stash-backup-nightly-3-0"]
+    )
+    waits = status(cluster.server.objects[BACKUP_SESSION, Key(NAMESPACE, "weekly-2")])
+    assert waits["phase"] == "Pending"
+    assert cluster.settle(FINALES["well"](cluster))
+    check(cluster)
 
 
 def test_a_repository_that_is_made_anew_learns_nothing_of_an_older_run() -> None:
