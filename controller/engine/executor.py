@@ -40,6 +40,9 @@ from controller.plan import Apply, CreateOnce, Delete, Finalizer, Plan, Refusal,
 
 FOREIGN_NAMESAKE = "ForeignNamesake"
 """The reason of a refusal: an object of the derived name exists and is not ours (D20)."""
+FORMER_NAMESAKE = "FormerNamesake"
+"""The reason of a refusal: it is the child of a namesake of our owner, which is gone. The garbage
+collector is expected to remove it, so this is to be believed only when it has not for long."""
 
 Versions = Mapping[tuple[Resource, Key], str]
 
@@ -219,7 +222,11 @@ def _identified(write: CreateOnce) -> Obj:
 def _check_owner(resource: Resource, live: Obj, body: Obj) -> None:
     if controller_uid(live) != controller_uid(body):
         if _is_of_former_life(live, body):
-            raise Conflict(f"{_place(resource, live)} is of a namesake of its owner that is gone")
+            raise _Refused(
+                FORMER_NAMESAKE,
+                f"{_place(resource, live)} was made for a namesake of its owner that is gone, and"
+                " is still there: delete it, and see which finalizers keep it; it is not touched",
+            )
         raise _Refused(
             FOREIGN_NAMESAKE,
             f"{_place(resource, live)} exists and belongs to somebody else:"

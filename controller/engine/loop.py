@@ -6,7 +6,8 @@ Outcomes, and what each does to the key:
     requeue_after  the plan wants another look; the failures are forgotten
     behind         the cache has not caught up with our own last write: a moment later
     stale          somebody was faster (409): soon, and no error
-    retry          the API server is unreachable, busy or broken: with backoff
+    retry          the API server is unreachable, busy or broken, or what it refuses may well be
+                   granted in a while: with backoff
     refused        the API server or an ownership check says no; the plan has made a condition of
                    it: with backoff up to 300 s, and at once when the object changes
     panic          a bug of ours: with backoff, a traceback in the log and a counter
@@ -27,7 +28,7 @@ from structlog.contextvars import bound_contextvars
 from controller.api.objects import Key, resource_version_of, uid_of
 from controller.api.resources import Resource
 from controller.engine.clock import Clock
-from controller.engine.executor import Execution, Executor
+from controller.engine.executor import FORMER_NAMESAKE, Execution, Executor
 from controller.engine.informer import Lister
 from controller.engine.metrics import Metrics
 from controller.engine.queue import WorkQueue
@@ -42,9 +43,10 @@ REMEMBERED = 4096
 BEHIND_S = 0.05
 GATE_S = 5.0
 """After so long a cache that has not caught up is believed: the object may be gone."""
-DOUBT_S = 5.0
-"""For so long a first 403 is tried again before it is believed. An API server that has just
-started says it to everybody until its RBAC cache is filled."""
+DOUBT_S = {Forbidden.__name__: 5.0, FORMER_NAMESAKE: 600.0}
+"""For so long a refusal is tried again before it is believed, by its reason. An API server that has
+just started says 403 to everybody until its RBAC cache is filled; and what a former owner of the
+name left goes by itself, a pod that ends slowly first."""
 REFUSED_S = 1.0
 
 
@@ -84,7 +86,8 @@ class _Memory:
     version: str = ""
     """The resourceVersion of our own last write of the object."""
     written_at: float = 0.0
-    forbidden_at: float | None = None
+    doubts: dict[str, float] = field(default_factory=dict)
+    """Since when the refusals that are not believed yet have come, by their reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ class Loop:
             return _Turn(Outcome.BEHIND)
         turn, refusal = self._attempt(key, memory, None)
         if refusal is None:
-            memory.forbidden_at = None
+            memory.doubts.clear()
             return turn
         if self._is_doubtful(refusal, memory):
             return replace(turn, outcome=Outcome.RETRY, wait_s=REFUSED_S)
@@ -296,12 +299,11 @@ class Loop:
             memory.version, memory.written_at = version, self._clock.monotonic()
 
     def _is_doubtful(self, refusal: Refusal, memory: _Memory) -> bool:
-        if refusal.reason != Forbidden.__name__:
+        patience_s = DOUBT_S.get(refusal.reason)
+        if patience_s is None:
             return False
         now_s = self._clock.monotonic()
-        if memory.forbidden_at is None:
-            memory.forbidden_at = now_s
-        return now_s - memory.forbidden_at < DOUBT_S
+        return now_s - memory.doubts.setdefault(refusal.reason, now_s) < patience_s
 
     def _remember(self, key: Key) -> _Memory:
         with self._lock:

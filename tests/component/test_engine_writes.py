@@ -37,7 +37,7 @@ from controller.api.resources import (
 )
 from controller.engine.clock import SystemClock
 from controller.engine.events import Recorder
-from controller.engine.executor import FOREIGN_NAMESAKE, Execution, Executor
+from controller.engine.executor import FOREIGN_NAMESAKE, FORMER_NAMESAKE, Execution, Executor
 from controller.kube.client import Client, find
 from controller.kube.config import connect
 from controller.kube.errors import Conflict
@@ -167,12 +167,14 @@ def test_apply_leaves_a_foreign_role_alone(client: Client, session: Obj) -> None
     assert read(client, ROLE, created) == created
 
 
-def test_apply_waits_for_what_a_namesake_of_the_owner_left(client: Client, session: Obj) -> None:
-    """The garbage collector takes it: until then it is neither ours nor a reason to give up."""
+def test_apply_leaves_alone_what_a_namesake_of_the_owner_left(client: Client, session: Obj) -> None:
+    """The garbage collector takes it: until then it is not ours, and has a reason of its own."""
     left = owned(session, "r", rules=[])
     left["metadata"]["ownerReferences"][0]["uid"] = NOBODY
     created = client.create(ROLE, meta(session)["namespace"], left)
-    assert isinstance(run(client, Apply(ROLE, owned(session, "r", rules=[]))).error, Conflict)
+    done = run(client, Apply(ROLE, owned(session, "r", rules=[])))
+    assert done.refusal is not None
+    assert done.refusal.reason == FORMER_NAMESAKE
     assert read(client, ROLE, created) == created
 
 

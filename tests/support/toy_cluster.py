@@ -49,7 +49,8 @@ from controller.api.resources import (
 )
 from controller.api.text import format_time
 from controller.build.labels import CREATED_BY, INVOKER_NAME, JOB_NAME, REPOSITORY_NAME
-from controller.engine.executor import Executor
+from controller.engine.executor import FORMER_NAMESAKE, Executor
+from controller.engine.loop import DOUBT_S
 from controller.engine.store import Change, Store
 from controller.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from controller.observe.caches import (
@@ -420,6 +421,7 @@ class _Process:
     executor: Executor
     due: dict[Route, None] = field(default_factory=dict)
     timers: dict[Route, datetime] = field(default_factory=dict)
+    doubts: dict[Route, datetime] = field(default_factory=dict)
 
 
 class ToyCluster:
@@ -570,12 +572,21 @@ class ToyCluster:
         self.server.fuse = fuse
         try:
             refusal = self._attempt(route, None)
-            if refusal is not None and self._attempt(route, refusal) is not None:
+            if refusal is None:
+                self.process.doubts.pop(route, None)
+            elif self._is_doubtful(route, refusal) or self._attempt(route, refusal) is not None:
                 self._after(route, 5.0)
         except Crash:
             self.restart()
         finally:
             self.server.fuse = None
+
+    def _is_doubtful(self, route: Route, refusal: Refusal) -> bool:
+        """Doubt as the loop does what becomes right by itself."""
+        if refusal.reason != FORMER_NAMESAKE:
+            return False
+        since = self.process.doubts.setdefault(route, self.server.now)
+        return (self.server.now - since).total_seconds() < DOUBT_S[FORMER_NAMESAKE]
 
     def _attempt(self, route: Route, refusal: Refusal | None) -> Refusal | None:
         plan = self.planned(route, refusal)

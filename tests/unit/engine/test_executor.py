@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.objects import Obj, Uid, finalizers_of
 from controller.api.resources import BACKUP_SESSION, JOB, ROLE, Resource
-from controller.engine.executor import FOREIGN_NAMESAKE, Execution, Executor
+from controller.engine.executor import FOREIGN_NAMESAKE, FORMER_NAMESAKE, Execution, Executor
 from controller.engine.metrics import Metrics
 from controller.kube.errors import Conflict, Forbidden, Invalid, ServerFault, Unreachable
 from controller.plan import Apply, CreateOnce, Delete, Finalizer, Plan, Ref, SetStatus, Write
@@ -128,9 +128,14 @@ def test_what_an_owner_of_this_name_left_behind_is_waited_for(write: Write) -> N
     """Deleted and made again at once: the garbage collector is not through yet."""
     kube = FakeKube()
     kube.put_object(JOB, owned("a", "old"))
-    assert isinstance(run(kube, write).error, Conflict)
+    left = run(kube, write).refusal
+    assert left is not None
+    assert left.reason == FORMER_NAMESAKE
+    assert "Job ns/a was made for a namesake" in left.message
     kube.put_object(JOB, owned("a", "old", owner_name="another"))
-    assert run(kube, write).refusal is not None
+    foreign = run(kube, write).refusal
+    assert foreign is not None
+    assert foreign.reason == FOREIGN_NAMESAKE
 
 
 @pytest.mark.parametrize("owner", ["other", ""])

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from controller.api.objects import NO_UID, Key
+from controller.api.objects import NO_UID, Key, Obj
 from controller.api.resources import BACKUP_SESSION, JOB
 from controller.engine.executor import Executor
 from controller.engine.loop import Loop, Outcome
@@ -187,6 +187,29 @@ def test_a_first_403_is_doubted_for_some_seconds(world: World) -> None:
     assert world.turn(Plan((JOB_WRITE,))) is Outcome.OK
     world.kube.fail("create", Forbidden("cannot create"))
     assert world.turn(Plan((JOB_WRITE,))) is Outcome.RETRY
+
+
+def test_what_a_former_owner_left_is_waited_for_with_a_warning_and_not_for_ever(
+    world: World,
+) -> None:
+    """The garbage collector takes it, as a rule; a finalizer may keep it until somebody helps."""
+
+    def owned(uid: str) -> Obj:
+        owner = {"apiVersion": "v1", "kind": "K", "name": "o", "uid": uid, "controller": True}
+        return {"metadata": {"namespace": "ns", "name": "j", "ownerReferences": [owner]}}
+
+    world.kube.put_object(JOB, owned("old"))
+    plan = Plan((CreateOnce(JOB, owned("new")),))
+    with capture_logs() as lines:
+        assert world.turn(plan) is Outcome.RETRY
+        world.clock.advance(599.0)
+        assert world.turn(plan) is Outcome.RETRY
+    assert [line["log_level"] for line in lines] == ["warning", "info"]
+    assert lines[0]["error_kind"] == "FormerNamesake"
+    world.clock.advance(2.0)
+    assert world.turn(plan, Plan()) is Outcome.REFUSED
+    assert world.refusals[-1] is not None
+    assert world.refusals[-1].reason == "FormerNamesake"
 
 
 def test_a_bug_is_told_and_does_not_end_the_loop(world: World) -> None:

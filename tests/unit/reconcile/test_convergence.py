@@ -33,12 +33,14 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
+from controller.build.labels import CREATED_BY
 from controller.observe.routes import SESSION_LANE, Route
 from tests.support.builders import (
     NAMESPACE,
     catalog,
     configuration,
     failed_host,
+    job,
     pvc,
     report,
     repository,
@@ -146,8 +148,8 @@ def restart(cluster: ToyCluster, _: int) -> None:
 
 def sync_jobs(cluster: ToyCluster, _: int) -> None:
     """Let the Job controller work."""
-    for job in cluster.server.all(JOB):
-        cluster.sync_job(job)
+    for found in cluster.server.all(JOB):
+        cluster.sync_job(found)
 
 
 def _pod(cluster: ToyCluster, index: int) -> dict[str, Any] | None:
@@ -455,6 +457,34 @@ def test_a_job_that_a_crash_hid_ends_with_its_configuration() -> None:
     (done,) = cluster.server.all(BACKUP_SESSION)
     assert status(done)["phase"] == "Failed"
     assert cluster.server.all(JOB) == []
+
+
+@pytest.mark.parametrize("waited_s", [60, 3600], ids=["collected", "kept"])
+def test_a_job_that_a_former_session_left_is_waited_for_and_then_told_of(waited_s: int) -> None:
+    """The session of that name was deleted and made again; a finalizer may keep its Job for good.
+
+    While it waits the next sessions are Skipped: that must end.
+    """
+    cluster = world(used=True)
+    left = job(session("nightly-3"))
+    owner = {"apiVersion": BACKUP_SESSION.api_version, "uid": "uid-of-a-former-life"}
+    left["metadata"]["ownerReferences"][0] |= owner
+    left["metadata"] |= {"finalizers": ["example.com/keep"], "labels": {CREATED_BY: "drey"}}
+    cluster.server.put_object(JOB, left)
+    new_session(cluster, 0)
+    for _ in range(3):
+        work_off(cluster, 0)
+    route = Route(SESSION_LANE, Key(NAMESPACE, "nightly-3"))
+    assert "phase" not in status(cluster.server.objects[BACKUP_SESSION, route.key])
+    cluster.server.wait(waited_s)
+    if waited_s == 60:
+        del cluster.server.objects[JOB, key_of(left)]
+    cluster.turn(route)
+    assert cluster.settle(FINALES["well"](cluster))
+    check(cluster)
+    found = status(cluster.server.objects[BACKUP_SESSION, route.key])
+    assert found["phase"] == ("Succeeded" if waited_s == 60 else "Failed")
+    assert waited_s == 60 or "is still there: delete it" in str(found["targets"])
 
 
 def test_the_quiet_story_succeeds() -> None:
