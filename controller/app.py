@@ -128,13 +128,11 @@ class App:
         connect_routes(self._informers, self._queue)
         for informer in self._informers.all:
             informer.start(self._threads)
-        informers = self._informers.all
-        needed = tuple(informer for informer in informers if not informer.is_optional)
-        if missing := self._missing(needed, SYNC_TIMEOUT_S):
+        if missing := self._missing(self._informers.needed, SYNC_TIMEOUT_S):
             if not self._stop.is_set():
                 log.error("caches_not_synced", kinds=list(missing), fix=CRD_HINT)
             return self._stop.is_set()
-        there = tuple(i for i in informers if i.is_optional and not i.is_shut)
+        there = tuple(i for i in self._informers.all if i.is_optional and not i.is_shut)
         if missing := self._missing(there, OPTIONAL_SYNC_TIMEOUT_S):
             log.warning("caches_not_synced", kinds=list(missing), fix="it is tried further")
         self._synced = True
@@ -264,7 +262,7 @@ class App:
         }
 
     def _quiet(self) -> str | None:
-        quiet_s = max(informer.quiet_s() for informer in self._informers.all)
+        quiet_s = self._informers.quiet_s()
         return f"a watch has heard nothing for {quiet_s:.0f} s" if quiet_s > QUIET_S else None
 
     def _stuck(self) -> str | None:

@@ -86,6 +86,19 @@ class Informers:
         return tuple(self.by_resource.values())
 
     @property
+    def needed(self) -> Sequence[Informer]:
+        """Return those without which nothing works."""
+        return tuple(informer for informer in self.all if not informer.is_optional)
+
+    def quiet_s(self) -> float:
+        """Return the longest time for which a watch that is needed has heard nothing.
+
+        A kind that a cluster need not have may be refused for good, by rights or by its own
+        webhook: that must not end the backups that do without it.
+        """
+        return max(informer.quiet_s() for informer in self.needed)
+
+    @property
     def caches(self) -> Caches:
         """Return the listers, by what they hold."""
         lister = {resource: informer.lister for resource, informer in self.by_resource.items()}
