@@ -50,7 +50,8 @@ class Apply:
     The body of a child carries its controller ownerReference; when an object of that name exists
     and has another controller, the write is refused. To set annotations on an object that is not
     ours, the body carries nothing but `metadata` with the object's uid: with it no husk can come
-    into being (reference/style.md section 6).
+    into being (reference/style.md section 6). A resourceVersion in it is a precondition: the object
+    is as it was read, but for earlier writes of the same plan.
     """
 
     resource: Resource

@@ -15,6 +15,7 @@ from controller.api.objects import (
     controller_uid,
     finalizers_of,
     is_deleting,
+    key_of,
     labels_of,
     meta,
     name_of,
@@ -128,7 +129,8 @@ class Executor:
         """Apply; a child only where nobody else's object has its name.
 
         An owned object that exists is applied with the uid that was seen: should it be replaced
-        in this moment, the API server answers 409.
+        in this moment, the API server answers 409. A resourceVersion in the body is such a
+        precondition too; that of an earlier write of this plan takes its place.
         """
         body, owner = write.body, controller_uid(write.body)
         if owner:
@@ -136,6 +138,9 @@ class Executor:
             if live is not None:
                 _check_owner(write.resource, live, body)
                 body = {**body, "metadata": {**meta(body), "uid": uid_of(live)}}
+        moved_on = done.versions.get((write.resource, key_of(body)))
+        if moved_on and resource_version_of(body):
+            body = {**body, "metadata": {**meta(body), "resourceVersion": moved_on}}
         self._count(done, "apply", write.resource)
         self._written(done, write.resource, self._client.apply(write.resource, body))
 

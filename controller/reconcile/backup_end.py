@@ -113,6 +113,7 @@ def _repository_writes(
     ours = record(repository, Key(namespace_of(seen.session), invoker), report.repository, now)
     if differs(repository, ours):
         # After the status: an apply moves the resourceVersion, which is the status' precondition.
+        # It is the apply's too: a neighbour's entry that was not seen must not get lost.
         writes.append(
             Apply(
                 REPOSITORY,
@@ -123,6 +124,7 @@ def _repository_writes(
                         "name": ref.name,
                         "namespace": ref.namespace,
                         "uid": ref.uid,
+                        "resourceVersion": ref.resource_version,
                         "annotations": dict(ours),
                     },
                 },

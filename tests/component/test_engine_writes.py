@@ -209,6 +209,34 @@ def test_annotating_somebody_elses_object_touches_nothing_else(
     assert (after["spec"], meta(after)["labels"]) == (session["spec"], {"keep": "me"})
 
 
+def test_annotating_what_has_changed_since_it_was_read_is_stale(
+    client: Client, session: Obj
+) -> None:
+    """The resourceVersion of an apply is a precondition; the plan's own status moves it on."""
+
+    def annotate(seen: Obj, value: str) -> Apply:
+        kept = {key: meta(seen)[key] for key in ("namespace", "name", "uid", "resourceVersion")}
+        return Apply(BACKUP_SESSION, {"metadata": {**kept, "annotations": {"drey.dev/x": value}}})
+
+    first = SetStatus(Ref.to(BACKUP_SESSION, session), {"phase": "Running"})
+    assert run(client, first, annotate(session, "mine")).error is None
+    current = read(client, BACKUP_SESSION, session)
+    assert annotations_of(current) == {"drey.dev/x": "mine"}
+    assert isinstance(run(client, annotate(session, "stale")).error, Conflict)
+    assert annotations_of(read(client, BACKUP_SESSION, session)) == {"drey.dev/x": "mine"}
+    assert run(client, annotate(current, "seen")).error is None
+    client.merge_patch(
+        BACKUP_SESSION, meta(session)["namespace"], "s", {"metadata": {"labels": {"a": "b"}}}
+    )
+    between = run(
+        client,
+        SetStatus(Ref.to(BACKUP_SESSION, current), {"phase": "Failed"}),
+        annotate(current, ""),
+    )
+    assert isinstance(between.error, Conflict)
+    assert annotations_of(read(client, BACKUP_SESSION, session)) == {"drey.dev/x": "seen"}
+
+
 def test_status_replaces_the_whole_and_only_the_status(client: Client, session: Obj) -> None:
     """PUT /status: old keys go, labels and spec stay, a stale view is a 409."""
     first = run(

@@ -59,6 +59,9 @@ class FakeKube:
         live = self.objects.get((resource.kind, m.get("namespace", ""), m["name"]))
         if m.get("uid") and (live is None or live["metadata"]["uid"] != m["uid"]):
             raise Conflict("uid mismatch")
+        version = m.get("resourceVersion")
+        if version and (live is None or live["metadata"]["resourceVersion"] != version):
+            raise Conflict("the object has been modified")
         return self.put_object(resource, body)
 
     def put(self, resource: Resource, body: Obj, **_: Any) -> Obj:

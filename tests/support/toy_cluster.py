@@ -273,6 +273,9 @@ class ToyServer:
         old = self.objects.get((resource, key))
         if old is None and meta(body).get("uid"):
             raise Conflict("uid mismatch", code=409)
+        given = meta(body).get("resourceVersion")
+        if given and given != meta(old or {}).get("resourceVersion"):
+            raise Conflict("the object has been modified", code=409)
         known: dict[str, Any] = dict(old or {})
         metadata = {**meta(known), **meta(body)}
         wanted = meta(body).get("annotations") or {}

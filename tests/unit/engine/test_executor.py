@@ -158,6 +158,22 @@ def test_apply_of_an_existing_child_carries_its_uid() -> None:
     assert kube.bodies[-1]["metadata"]["uid"] == live["metadata"]["uid"]
 
 
+@pytest.mark.parametrize("touched", [False, True], ids=["as read", "changed since"])
+def test_apply_with_a_version_is_of_what_was_read(*, touched: bool) -> None:
+    """But for what the same plan wrote before; a change of somebody else is a 409."""
+    kube = FakeKube()
+    live = kube.put_object(BACKUP_SESSION, {"metadata": {"namespace": "ns", "name": "a"}})
+    ref = Ref.to(BACKUP_SESSION, live)
+    metadata = {**live["metadata"], "annotations": {"a": "b"}}
+    annotate = Apply(BACKUP_SESSION, {"metadata": metadata})
+    if touched:
+        kube.put_object(BACKUP_SESSION, live)
+        assert isinstance(run(kube, annotate).error, Conflict)
+        return
+    assert run(kube, SetStatus(ref, {"phase": "Running"}), annotate).error is None
+    assert isinstance(run(kube, annotate).error, Conflict)
+
+
 def test_apply_with_a_uid_creates_no_husk() -> None:
     """Annotating an object that is gone is stale, not a creation."""
     body = {"metadata": {"namespace": "ns", "name": "a", "uid": "gone", "annotations": {"a": "b"}}}

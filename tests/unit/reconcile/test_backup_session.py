@@ -732,6 +732,7 @@ def repository_writes(planned: Plan) -> tuple[dict[str, Any], dict[str, str]]:
         if isinstance(write, Apply):
             assert write.body.keys() == {"apiVersion", "kind", "metadata"}
             assert dig(write.body, "metadata", "uid") == "uid-of-repo"
+            assert dig(write.body, "metadata", "resourceVersion") == "7"
             annotations = dict(write.body["metadata"]["annotations"])
     return status, annotations
 

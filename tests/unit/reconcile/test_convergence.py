@@ -1,7 +1,9 @@
 """Convergence: whatever the order of events, delays, deaths and crashes, sessions end, and well."""
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from controller.api.conditions import FINAL_PHASES
 from controller.api.objects import (
     Key,
     Obj,
+    annotations_of,
     controller_uid,
     is_deleting,
     key_of,
@@ -19,6 +22,7 @@ from controller.api.objects import (
     status,
     uid_of,
 )
+from controller.api.report import Reason
 from controller.api.report_encoding import encode
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
@@ -40,6 +44,7 @@ from tests.support.builders import (
     catalog,
     configuration,
     failed_host,
+    host,
     job,
     pvc,
     report,
@@ -417,6 +422,39 @@ def test_a_repository_that_is_made_anew_learns_nothing_of_an_older_run() -> None
     (found,) = cluster.server.all(REPOSITORY)
     assert found["metadata"]["annotations"] == {}
     assert "lastBackupTime" not in status(found)
+
+
+def test_what_a_neighbour_recorded_is_kept_though_a_cache_went_back() -> None:
+    """Two configurations share a Repository: an entry that was not seen must not get lost."""
+    cluster = world(used=True)
+    for index in (0, 2):
+        new_session(cluster, index)
+    for _ in range(3):
+        work_off(cluster, 0)
+        sync_jobs(cluster, 0)
+        for pod in cluster.server.all(POD):
+            cluster.start_pod(pod)
+    server, key = cluster.server, Key(NAMESPACE, "repo")
+    # of this status no report changes anything
+    known = {"lastBackupTime": "2999-01-01T00:00:00Z", "snapshotCount": 4}
+    old = server.objects[REPOSITORY, key]
+    new = {**status(old), **known, "integrity": True, "snapshotsRemovedOnLastCleanup": 1}
+    server.put_object(REPOSITORY, {**old, "status": new})
+    work_off(cluster, 0)
+    incomplete = host(succeeded=False, reason=Reason.BACKUP_INCOMPLETE, error="x")
+    said = report(incomplete)
+    for number, pod in enumerate(server.all(POD)):
+        learned = replace(said.repository, untagged_incomplete=(f"{number:064x}",))
+        text = encode(replace(said, repository=learned), 12_288)
+        cluster.end_pod(pod, code=1, message=text)
+    before = cluster.process.stores[REPOSITORY].all()
+    cluster.deliver(POD)
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, "nightly-3")))
+    cluster.process.stores[REPOSITORY].replace(before)  # a list of an API server that lags
+    cluster.turn(Route(SESSION_LANE, Key(NAMESPACE, "weekly-2")))
+    assert cluster.settle(FINALES["well"](cluster))
+    kept = annotations_of(server.objects[REPOSITORY, key])["drey.dev/untagged-incomplete"]
+    assert sorted(json.loads(kept)) == ["demo/nightly", "demo/weekly"]
 
 
 def test_a_run_is_recorded_where_it_went_whatever_its_configuration_says() -> None:
