@@ -10,7 +10,13 @@ from dataclasses import replace
 from controller.api.backup import SNAPSHOTTER, BackupConfigurationSpec
 from controller.api.conditions import Phase, Type, status_of
 from controller.api.creation import SESSION_UID
-from controller.api.names import LABEL_LIMIT, bounded, hook_job_name, snapshot_job_name
+from controller.api.names import (
+    LABEL_LIMIT,
+    backup_job_name,
+    bounded,
+    hook_job_name,
+    snapshot_job_name,
+)
 from controller.api.objects import (
     Key,
     Obj,
@@ -61,10 +67,14 @@ class SnapshotSessionObserver:
         if dig(session, "status", "targets", 0, "stats"):
             return True  # the claims that are waited for; a session with restic has none so early
         name = name_of(session)
-        names = (snapshot_job_name(name), hook_job_name(name, "pre"))
         live = spec is None and not is_begun(session)
-        if any(self._sight.made(session, job, live=live).job is not None for job in names):
-            return True
+        for job, answer in (
+            (backup_job_name(name), False),
+            (snapshot_job_name(name), True),
+            (hook_job_name(name, "pre"), True),
+        ):
+            if self._sight.made(session, job, live=live).job is not None:
+                return answer
         if dig(session, "status", "targets", 0, "preBackupActions"):
             return False
         return spec is not None and spec.driver == SNAPSHOTTER

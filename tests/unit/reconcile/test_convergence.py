@@ -43,6 +43,7 @@ from tests.support.builders import (
     NAMESPACE,
     catalog,
     configuration,
+    configuration_spec,
     failed_host,
     host,
     job,
@@ -523,6 +524,24 @@ def test_a_job_that_a_former_session_left_is_waited_for_and_then_told_of(waited_
     found = status(cluster.server.objects[BACKUP_SESSION, route.key])
     assert found["phase"] == ("Succeeded" if waited_s == 60 else "Failed")
     assert waited_s == 60 or "is still there: delete it" in str(found["targets"])
+
+
+def test_a_job_that_a_crash_hid_is_followed_though_the_driver_was_changed() -> None:
+    """A second Job beside it would be one session's second run, and the first nobody's."""
+    cluster = world(used=True)
+    new_session(cluster, 0)
+    catch_up(cluster, 0)
+    key = Key(NAMESPACE, "nightly-3")
+    cluster.turn(Route(SESSION_LANE, key), Fuse(1, after=True))
+    assert [name_of(made) for made in cluster.server.all(JOB)] == ["stash-backup-nightly-3-0"]
+    old = cluster.server.objects[BACKUP_CONFIGURATION, Key(NAMESPACE, "nightly")]
+    spec = configuration_spec(driver="VolumeSnapshotter", repository=None, task=None)
+    metadata = {**old["metadata"], "generation": 2}
+    cluster.server.put_object(BACKUP_CONFIGURATION, {**old, "metadata": metadata, "spec": spec})
+    cluster.settle(FINALES["well"](cluster))
+    assert status(cluster.server.objects[BACKUP_SESSION, key])["phase"] == "Succeeded"
+    assert [name_of(made) for made in cluster.server.all(JOB)] == ["stash-backup-nightly-3-0"]
+    assert not cluster.server.violations
 
 
 def test_the_quiet_story_succeeds() -> None:
