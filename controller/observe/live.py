@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Collection, Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
-from controller.api.objects import Key, Obj, annotations_of, dig, labels_of, name_of
+from controller.api.objects import Key, Obj, annotations_of, dig, labels_of, name_of, uid_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CORE_EVENT,
@@ -132,9 +132,13 @@ def read_movers(
 
 
 def read_words(client: KubeClient, job: Obj) -> tuple[str, ...]:
-    """Return why a Job has no pod, in the words of the Job controller and of what stopped it."""
+    """Return why a Job has no pod, in the words of the Job controller and of what stopped it.
+
+    By the Job's uid: one of that name in an earlier life has Events too.
+    """
     key = Key(str(dig(job, "metadata", "namespace")), name_of(job))
-    selector = f"involvedObject.kind=Job,involvedObject.name={key.name},type=Warning"
+    of = f"involvedObject.kind=Job,involvedObject.name={key.name},involvedObject.uid={uid_of(job)}"
+    selector = f"{of},type=Warning"
     page = client.list_page(CORE_EVENT, key.namespace, field_selector=selector)
     texts = [str(event.get("message") or "") for event in page.get("items") or ()]
     return tuple(dict.fromkeys(text for text in reversed(texts) if text))[:EVENTS_SHOWN]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from controller.api.names import bounded
-from controller.api.objects import Key, Obj
+from controller.api.objects import Key, Obj, name_of
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
 from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
 from tests.support.builders import job, pvc, session
@@ -130,6 +130,8 @@ def test_events_are_quoted_once_and_newest_first() -> None:
         "given": server.asked.append(given["field_selector"]),
     }
     assert read_words(server, job(session())) == ("newest", "newer", "same")
-    assert server.asked == [
-        "involvedObject.kind=Job,involvedObject.name=stash-backup-nightly-1-0,type=Warning"
-    ]
+    name = name_of(job(session()))
+    selector = (
+        f"involvedObject.kind=Job,involvedObject.name={name},involvedObject.uid=uid-of-{name}"
+    )
+    assert server.asked == [f"{selector},type=Warning"]
