@@ -199,8 +199,10 @@ class _Scope:
         self._informer = informer
         self._namespace = namespace
 
-    def replace(self, items: Sequence[Obj]) -> None:
-        self._informer.deliver(lambda store: store.replace(items, namespace=self._namespace))
+    def replace(self, items: Sequence[Obj], version: str) -> None:
+        self._informer.deliver(
+            lambda store: store.replace(items, namespace=self._namespace, version=version)
+        )
 
     def upsert(self, obj: Obj) -> None:
         self._informer.deliver(lambda store: store.upsert(obj))

@@ -126,8 +126,9 @@ class LeaderLabel:
                 log.info("leader_label_written", present=self._wanted)
             return delay_s
 
-    def replace(self, items: Sequence[Obj]) -> None:
+    def replace(self, items: Sequence[Obj], version: str) -> None:
         """See `Sink.replace`: our pod, or nothing."""
+        del version  # the next event tells what a list does not know yet
         self._see(items[0] if items else {})
 
     def upsert(self, obj: Obj) -> None:

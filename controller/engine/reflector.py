@@ -53,8 +53,8 @@ ABSENT_LOG_S = 600.0
 class Sink(Protocol):
     """Where a reflector delivers; returns after the store has taken it."""
 
-    def replace(self, items: Sequence[Obj]) -> None:
-        """Take a complete list."""
+    def replace(self, items: Sequence[Obj], version: str) -> None:
+        """Take a complete list, made at a version; empty: of another history than what is known."""
 
     def upsert(self, obj: Obj) -> None:
         """Take an object that was added or modified."""
@@ -168,7 +168,7 @@ class Reflector:
     def _stand_by(self) -> None:
         """Wait until the resource is served, with an empty store; the next list is a first one."""
         assert self._served is not None  # noqa: S101 - only who may be shut out comes here
-        self._sink.replace(())
+        self._sink.replace((), "")
         self._lose()
         self._served.wait()
         self._backoff = Backoff(self._clock, self._rng)
@@ -217,12 +217,15 @@ class Reflector:
 
     def _list(self) -> None:
         """Bring in a whole list; what an earlier version forbids is asked for again without it."""
+        known = self._version
         try:
-            items, version = self._pages(self._version)
-        except (Expired, VersionTooLarge):
+            items, version = self._pages(known)
+        except (Expired, VersionTooLarge) as err:
             # a continue token has expired, or the version is unknown: everything, newest, at once
             items, version = self._pages("", limit=0)
-        self._sink.replace(items)
+            if isinstance(err, VersionTooLarge):
+                known = ""
+        self._sink.replace(items, version if known else "")
         self._reached(version)
         self._relist = False
         if not self.listed.is_set():

@@ -136,19 +136,26 @@ class Store:
                 known = self._remember_last(key, known, obj)
             return [self._remove(key, known, final_state_unknown=False)]
 
-    def replace(self, items: Iterable[Obj], *, namespace: str = "") -> list[Change]:
+    def replace(
+        self, items: Iterable[Obj], *, namespace: str = "", version: str = ""
+    ) -> list[Change]:
         """Take a complete list, of one namespace if given, and return how it differs.
 
-        A list is the truth also where it goes back: that happens when etcd was restored.
+        `version` is the list's resourceVersion. What the store holds at a higher one was written by
+        this process after the list was made, and stays as it is. Without it the list is the truth
+        also where it goes back: that happens when etcd was restored.
         """
         entries = {key_of(item): self._entry(item) for item in items}
         changes: list[Change] = []
         with self._lock:
-            for key in [k for k in self._entries if k not in entries]:
+            ahead = {k for k, known in self._entries.items() if is_older(version, known.version)}
+            for key in [k for k in self._entries if k not in entries and k not in ahead]:
                 if not namespace or key.namespace == namespace:
                     known = self._entries[key]
                     changes.append(self._remove(key, known, final_state_unknown=True))
             for key, entry in entries.items():
+                if key in ahead:
+                    continue
                 self._graves.pop(key, None)
                 changes += self._put(key, entry, initial=True)
         return changes

@@ -29,7 +29,7 @@ def scope(informer: Informer, index: int = 0) -> Any:
 def test_a_late_handler_gets_what_is_there() -> None:
     """As initial additions, and then the changes like everybody."""
     informer = Informer(JOB, NO_CLIENT, clock=FakeClock())
-    scope(informer).replace([obj("a", 1)])
+    scope(informer).replace([obj("a", 1)], "")
     seen: list[tuple[str, str, bool]] = []
     informer.add_handler(lambda c: seen.append((c.type, c.key.name, c.initial)))
     scope(informer).upsert(obj("b", 2))
@@ -62,9 +62,9 @@ def test_namespaces_share_a_store_and_sync_together() -> None:
     """One reflector for each; synced when all have listed."""
     informer = Informer(JOB, NO_CLIENT, namespaces=("two", "one", "two"), clock=FakeClock())
     assert [r.name for r in informer.reflectors] == ["jobs/one", "jobs/two"]
-    scope(informer, 0).replace([obj("a", 1, "one")])
-    scope(informer, 1).replace([obj("a", 2, "two")])
-    scope(informer, 1).replace([])
+    scope(informer, 0).replace([obj("a", 1, "one")], "")
+    scope(informer, 1).replace([obj("a", 2, "two")], "")
+    scope(informer, 1).replace([], "")
     assert informer.lister.get(Key("one", "a"))
     assert not informer.lister.get(Key("two", "a"))
     informer.reflectors[0].listed.set()
@@ -83,7 +83,7 @@ def test_resync_delivers_everything_again_when_due() -> None:
     """A repair after our own mistakes, from the store and not from the server."""
     clock = FakeClock()
     informer = Informer(JOB, NO_CLIENT, clock=clock)
-    scope(informer).replace([obj("a", 1)])
+    scope(informer).replace([obj("a", 1)], "")
     seen: list[tuple[str, str]] = []
     informer.add_handler(lambda c: seen.append((c.type, name_of(c.obj))))
     seen.clear()
@@ -130,6 +130,23 @@ def test_an_ordered_end_is_no_crash() -> None:
     release.set()
     assert threads.join(5.0) == []
     assert (threads.crashed, threads.problem()) == ("", None)
+
+
+def test_a_list_that_is_older_than_our_own_write_does_not_undo_it() -> None:
+    """Who may initialise a repository is seen by the Jobs that this process has created (D2)."""
+    informer = Informer(JOB, NO_CLIENT, namespaces=("ns", "other"), clock=FakeClock())
+    told: list[tuple[str, str]] = []
+    informer.add_handler(lambda c: told.append((str(c.type), c.key.name)))
+    scope(informer).replace([obj("a", 1)], "")
+    informer.take(obj("a", 12))
+    informer.take(obj("made", 11))
+    scope(informer).replace([obj("a", 8), obj("b", 9)], "10")
+    assert told == [("added", "a"), ("updated", "a"), ("added", "made"), ("added", "b")]
+    found = informer.lister.get(Key("ns", "a"))
+    assert found is not None
+    assert found["metadata"]["resourceVersion"] == "12"
+    scope(informer).replace([obj("a", 12), obj("b", 9)], "13")
+    assert told[4:] == [("deleted", "made")]
 
 
 def test_an_optional_informer_waits_until_it_is_admitted() -> None:

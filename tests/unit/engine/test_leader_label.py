@@ -100,7 +100,7 @@ def test_stripped_label_comes_back() -> None:
 def test_label_of_an_earlier_life_is_removed() -> None:
     """A container that was killed as the leader comes back as a standby: its label goes."""
     world = World(labelled=True)
-    world.label.replace([world.kube.objects["Pod", "drey", "drey-0"]])
+    world.label.replace([world.kube.objects["Pod", "drey", "drey-0"]], "")
     assert world.label.ensure() > 0
     assert world.labels == {"app": "drey"}
 

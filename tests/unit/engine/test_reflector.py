@@ -94,6 +94,8 @@ class Script:
         self.streams: list[Stream] = []
         self.objects: dict[str, Obj] = {}
         self.replaced = 0
+        self.versions: list[str] = []
+        """Those that the lists came with: empty where a list may go back."""
         self.pauses = 0
         self.watch_lasts_s = 400.0
         self.served: threading.Event | None = None
@@ -121,9 +123,10 @@ class Script:
         self.streams.append(Stream(steps, lambda: self.clock.advance(self.watch_lasts_s)))
         return self.streams[-1]
 
-    def replace(self, items: Sequence[Obj]) -> None:
+    def replace(self, items: Sequence[Obj], version: str) -> None:
         """Take a list."""
         self.replaced += 1
+        self.versions.append(version)
         self.objects = {name_of(o): o for o in items}
 
     def upsert(self, o: Obj) -> None:
@@ -234,6 +237,7 @@ def test_expiry_in_any_form_lists_again_not_older_than_known(failure: Any) -> No
     script.run()
     assert script.asked == [("", 500, ""), ("10", 0, "")]
     assert (script.watched, sorted(script.objects)) == (["10", "30"], ["b"])
+    assert script.versions == ["", "30"]
     assert script.ended("expired") == 1
     assert script.stop.waits == []
 
@@ -318,6 +322,7 @@ def test_a_server_that_was_set_back_is_listed_anew() -> None:
     script.run()
     assert script.asked == [("", 500, ""), ("100", 0, ""), ("", 0, "")]
     assert (script.watched, sorted(script.objects)) == (["100", "50"], ["b"])
+    assert script.versions == ["", ""]
 
 
 def test_refusals_are_retried_for_ever() -> None:

@@ -138,6 +138,20 @@ def test_a_list_may_go_back() -> None:
     assert sorted(resource_version_of(o) for o in s.all()) == ["40", "50"]
 
 
+def test_a_list_with_a_version_leaves_alone_what_is_newer() -> None:
+    """It was written after the list was made: neither gone nor undone, until a later list."""
+    s = store()
+    s.upsert(obj("a", 12, label="new"))
+    s.upsert(obj("b", 10))
+    s.upsert(obj("made", 11))
+    assert [(c.key.name, str(c.type)) for c in s.replace([obj("a", 8)], version="10")] == [
+        ("b", "deleted")
+    ]
+    assert [resource_version_of(o) for o in s.by_index("label", "new")] == ["12"]
+    assert types(s.replace([obj("a", 12, label="new")], version="12")) == ["deleted"]
+    assert types(s.replace([obj("a", 3)], version="x")) == ["updated"]
+
+
 def test_projection_and_stripping_save_memory() -> None:
     """Neither managedFields nor what nobody reads is kept; the given object stays as it was."""
     s = Store(projection=lambda o: {"metadata": o["metadata"]})
