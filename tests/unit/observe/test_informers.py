@@ -12,7 +12,9 @@ NO_CLIENT: Any = None
 
 def test_a_kind_that_is_defined_is_not_served_before_its_first_list() -> None:
     """Between the two an API server that has just started answers 404 (D10)."""
-    informers = build_informers(lambda resource, **options: Informer(resource, NO_CLIENT, **options))
+    informers = build_informers(
+        lambda resource, **options: Informer(resource, NO_CLIENT, **options)
+    )
     snapshots, caches = informers.by_resource[VOLUME_SNAPSHOT], informers.caches
 
     def says() -> tuple[bool, bool]:
