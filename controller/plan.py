@@ -80,11 +80,15 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Finalizer:
-    """Add or remove one finalizer by JSON patch, with tests on uid and resourceVersion."""
+    """Add or remove one finalizer by JSON patch, with tests on uid and resourceVersion.
+
+    `annotations` come and go with it, in the same request.
+    """
 
     ref: Ref
     name: str
     present: bool
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,9 @@ class Delete:
 
     ref: Ref
 
+
+FOREIGN_NAMESAKE = "ForeignNamesake"
+"""The reason of a refusal: an object of the derived name exists and is not ours (D20)."""
 
 Write = Apply | CreateOnce | SetStatus | Finalizer | Delete
 

@@ -5,13 +5,14 @@ safe on a stale view: what it relies on is sent along as a precondition, or look
 before (reference/style.md section 6 has what the API server really checks).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from controller.api.objects import (
     Key,
     Obj,
+    annotations_of,
     controller_uid,
     finalizers_of,
     is_deleting,
@@ -37,10 +38,18 @@ from controller.kube.errors import (
     Verdict,
     classify,
 )
-from controller.plan import Apply, CreateOnce, Delete, Finalizer, Plan, Refusal, SetStatus, Write
+from controller.plan import (
+    FOREIGN_NAMESAKE,
+    Apply,
+    CreateOnce,
+    Delete,
+    Finalizer,
+    Plan,
+    Refusal,
+    SetStatus,
+    Write,
+)
 
-FOREIGN_NAMESAKE = "ForeignNamesake"
-"""The reason of a refusal: an object of the derived name exists and is not ours (D20)."""
 FORMER_NAMESAKE = "FormerNamesake"
 """The reason of a refusal: it is the child of a namesake of our owner, which is gone. The garbage
 collector is expected to remove it, so this is to be believed only when it has not for long."""
@@ -182,15 +191,14 @@ class Executor:
             if write.present:
                 raise Conflict("the object is gone")
             return
-        present = list(finalizers_of(live))
-        if (write.name in present) == write.present:
+        ops = _finalizer_ops(live, write)
+        if not ops:
             return
         if write.present and is_deleting(live):
             raise Conflict("the object is being deleted: it takes no new finalizer")
         if ref.resource_version and resource_version_of(live) != ref.resource_version:
             raise Conflict("the object has changed since it was observed")
         self._count(done, "patch", ref.resource)
-        ops = _finalizer_ops(live, write.name)
         try:
             patched = self._client.json_patch(ref.resource, ref.namespace, ref.name, ops)
         except NotFound as err:
@@ -263,18 +271,37 @@ def _place(resource: Resource, obj: Obj) -> str:
     return f"{resource.kind} {Key(namespace_of(obj), name_of(obj))}"
 
 
-def _finalizer_ops(live: Obj, name: str) -> list[Obj]:
-    """Return the patch that adds or removes (whichever it is not) one finalizer, and tests all."""
+def _finalizer_ops(live: Obj, write: Finalizer) -> list[Obj]:
+    """Return the patch that makes it so, and tests what it relies on; nothing when it is so."""
     finalizers = list(finalizers_of(live))
-    ops: list[Obj] = [
+    ops: list[Obj] = list(_annotation_ops(live, write))
+    if write.name in finalizers and not write.present:
+        path = f"/metadata/finalizers/{finalizers.index(write.name)}"
+        ops += [{"op": "test", "path": path, "value": write.name}, {"op": "remove", "path": path}]
+    elif write.name not in finalizers and write.present and finalizers:
+        ops.append({"op": "add", "path": "/metadata/finalizers/-", "value": write.name})
+    elif write.name not in finalizers and write.present:
+        ops.append({"op": "add", "path": "/metadata/finalizers", "value": [write.name]})
+    tests: list[Obj] = [
         {"op": "test", "path": "/metadata/uid", "value": uid_of(live)},
         {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version_of(live)},
     ]
-    if name in finalizers:
-        path = f"/metadata/finalizers/{finalizers.index(name)}"
-        ops += [{"op": "test", "path": path, "value": name}, {"op": "remove", "path": path}]
-    elif finalizers:
-        ops.append({"op": "add", "path": "/metadata/finalizers/-", "value": name})
-    else:
-        ops.append({"op": "add", "path": "/metadata/finalizers", "value": [name]})
-    return ops
+    return [*tests, *ops] if ops else []
+
+
+def _annotation_ops(live: Obj, write: Finalizer) -> Iterator[Obj]:
+    have = annotations_of(live)
+    if not write.present:
+        for key in sorted(write.annotations.keys() & have.keys()):
+            yield {"op": "remove", "path": _annotation_path(key)}
+        return
+    if write.annotations and meta(live).get("annotations") is None:
+        yield {"op": "add", "path": "/metadata/annotations", "value": dict(write.annotations)}
+        return
+    for key, value in write.annotations.items():
+        if have.get(key) != value:
+            yield {"op": "add", "path": _annotation_path(key), "value": value}
+
+
+def _annotation_path(key: str) -> str:
+    return f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}"

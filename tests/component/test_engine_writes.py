@@ -37,11 +37,22 @@ from controller.api.resources import (
 )
 from controller.engine.clock import SystemClock
 from controller.engine.events import Recorder
-from controller.engine.executor import FOREIGN_NAMESAKE, FORMER_NAMESAKE, Execution, Executor
+from controller.engine.executor import FORMER_NAMESAKE, Execution, Executor
 from controller.kube.client import Client, find
 from controller.kube.config import connect
 from controller.kube.errors import Conflict
-from controller.plan import Apply, CreateOnce, Delete, Finalizer, Note, Plan, Ref, SetStatus, Write
+from controller.plan import (
+    FOREIGN_NAMESAKE,
+    Apply,
+    CreateOnce,
+    Delete,
+    Finalizer,
+    Note,
+    Plan,
+    Ref,
+    SetStatus,
+    Write,
+)
 from tests.support.apiserver import ApiServer
 
 LABELS = {"drey.dev/created-by": "drey"}
@@ -269,15 +280,21 @@ def test_finalizers_come_and_go_alone(client: Client, session: Obj) -> None:
     client.merge_patch(BACKUP_SESSION, namespace, "s", {"metadata": {"finalizers": ["other.io/x"]}})
     stale = Ref.to(BACKUP_SESSION, session)
     assert isinstance(run(client, Finalizer(stale, "drey.dev/x", present=True)).error, Conflict)
-    seen = Ref.to(BACKUP_SESSION, read(client, BACKUP_SESSION, session))
-    assert run(client, Finalizer(seen, "drey.dev/x", present=True)).error is None
+    told = {"drey.dev/x": '{"a": 1}', "drey.dev/y": "2"}
+    for annotations in (told, {**told, "drey.dev/y": "3"}):
+        seen = Ref.to(BACKUP_SESSION, read(client, BACKUP_SESSION, session))
+        add = Finalizer(seen, "drey.dev/x", present=True, annotations=annotations)
+        assert run(client, add).error is None
+        assert annotations_of(read(client, BACKUP_SESSION, session)) == annotations
     client.delete(BACKUP_SESSION, namespace, "s")
     dying = read(client, BACKUP_SESSION, session)
     assert finalizers_of(dying) == ["other.io/x", "drey.dev/x"]
     seen = Ref.to(BACKUP_SESSION, dying)
     late = run(client, Finalizer(seen, "drey.dev/late", present=True))
     assert isinstance(late.error, Conflict)
-    assert run(client, Finalizer(seen, "drey.dev/x", present=False)).error is None
+    gone = Finalizer(seen, "drey.dev/x", present=False, annotations=told)
+    assert run(client, gone).error is None
+    assert annotations_of(read(client, BACKUP_SESSION, session)) == {}
     assert finalizers_of(read(client, BACKUP_SESSION, session)) == ["other.io/x"]
     client.merge_patch(BACKUP_SESSION, namespace, "s", {"metadata": {"finalizers": None}})
     assert find(client, BACKUP_SESSION, namespace, "s") is None

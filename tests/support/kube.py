@@ -79,13 +79,16 @@ class FakeKube:
     def json_patch(
         self, resource: Resource, namespace: str, name: str, ops: Sequence[Obj], **_: Any
     ) -> Obj:
-        """See `KubeClient.json_patch`; knows tests of metadata and finalizers only."""
+        """See `KubeClient.json_patch`; knows metadata, finalizers and annotations."""
         self._call("patch", resource, list(ops))
         live = self._live(resource, namespace, name)
         metadata = dict(live["metadata"])
         finalizers = list(metadata.get("finalizers", ()))
         for op in ops:
             path = op["path"].split("/")[2:]
+            if path[0] == "annotations":
+                metadata["annotations"] = _annotated(metadata.get("annotations"), op, path[1:])
+                continue
             if op["op"] == "test":
                 actual = finalizers[int(path[1])] if len(path) > 1 else metadata[path[0]]
                 if actual != op["value"]:
@@ -146,6 +149,18 @@ class FakeKube:
             if m.get(field) and m[field] != live["metadata"][field]:
                 raise Conflict(field)
         return live
+
+
+def _annotated(old: Obj | None, op: Obj, path: Sequence[str]) -> Obj:
+    """Return annotations after one operation; into a map that is not there none can be added."""
+    if not path:
+        return dict(op["value"])
+    if old is None:
+        raise Invalid("the server rejected our request")
+    key = path[0].replace("~1", "/").replace("~0", "~")
+    if op["op"] == "remove":
+        return {name: value for name, value in old.items() if name != key}
+    return {**old, key: op["value"]}
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -304,20 +304,27 @@ class ToyServer:
     def json_patch(
         self, resource: Resource, namespace: str, name: str, ops: Sequence[Obj], **_: Any
     ) -> Obj:
-        """Add or remove a finalizer, where the first two operations, tests, hold."""
+        """Change a finalizer and annotations, where the first two operations, tests, hold."""
         with_fuse = self.burn()
         old = self.get(resource, namespace, name)
         if [op["value"] for op in ops[:2]] != [uid_of(old), meta(old)["resourceVersion"]]:
             raise Invalid("the test operation failed", code=422)
-        finalizers = list(finalizers_of(old))
-        last = ops[-1]
-        if last["op"] == "remove":
-            del finalizers[int(last["path"].rpartition("/")[2])]
-        else:
-            finalizers += [last["value"]] if isinstance(last["value"], str) else last["value"]
-        made = self.put_object(
-            resource, {**old, "metadata": {**meta(old), "finalizers": finalizers}}
-        )
+        finalizers, annotations = list(finalizers_of(old)), dict(annotations_of(old))
+        for op in ops[2:]:
+            field, _, last = op["path"].removeprefix("/metadata/").partition("/")
+            key = last.replace("~1", "/")
+            match field, op["op"]:
+                case "finalizers", "remove":
+                    del finalizers[int(last)]
+                case "finalizers", "add":
+                    value = op["value"]
+                    finalizers += [value] if isinstance(value, str) else value
+                case "annotations", "remove":
+                    del annotations[key]
+                case "annotations", "add":
+                    annotations |= {key: op["value"]} if key else op["value"]
+        changed = {**meta(old), "finalizers": finalizers, "annotations": annotations}
+        made = self.put_object(resource, {**old, "metadata": changed})
         if is_deleting(made) and not finalizers:
             self.remove(resource, key_of(made))
         with_fuse()

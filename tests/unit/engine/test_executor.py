@@ -6,12 +6,22 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.api.objects import Obj, Uid, finalizers_of
+from controller.api.objects import Obj, Uid, annotations_of, finalizers_of
 from controller.api.resources import BACKUP_SESSION, JOB, ROLE, Resource
-from controller.engine.executor import FOREIGN_NAMESAKE, FORMER_NAMESAKE, Execution, Executor
+from controller.engine.executor import FORMER_NAMESAKE, Execution, Executor
 from controller.engine.metrics import Metrics
 from controller.kube.errors import Conflict, Forbidden, Invalid, ServerFault, Unreachable
-from controller.plan import Apply, CreateOnce, Delete, Finalizer, Plan, Ref, SetStatus, Write
+from controller.plan import (
+    FOREIGN_NAMESAKE,
+    Apply,
+    CreateOnce,
+    Delete,
+    Finalizer,
+    Plan,
+    Ref,
+    SetStatus,
+    Write,
+)
 from tests.support.kube import FakeKube
 
 OURS = {"drey.dev/created-by": "drey"}
@@ -220,6 +230,32 @@ def test_a_finalizer_comes_and_goes_alone(others: list[str]) -> None:
     run(kube, Finalizer(ref(kube, BACKUP_SESSION), "ours", present=False))
     assert list(finalizers_of(kube.objects["BackupSession", "ns", "a"])) == others
     assert run(kube, Finalizer(ref(kube, BACKUP_SESSION), "ours", present=False)).writes == 0
+
+
+@pytest.mark.parametrize("others", [None, {}, {"mine": "yes"}])
+def test_annotations_come_and_go_with_a_finalizer(others: dict[str, str] | None) -> None:
+    """In one request; other people's stay, and what is there already costs none."""
+    kube = FakeKube()
+    body = child("a")
+    metadata = {**body["metadata"], **({} if others is None else {"annotations": others})}
+    kube.put_object(BACKUP_SESSION, {**body, "metadata": metadata})
+
+    def write(*, present: bool, **changes: str) -> int:
+        told = {"drey.dev/a": "1", "drey.dev/b~": "2", **changes}
+        write = Finalizer(ref(kube, BACKUP_SESSION), "ours", present=present, annotations=told)
+        return run(kube, write).writes
+
+    def found() -> tuple[Any, Any]:
+        live = kube.objects["BackupSession", "ns", "a"]
+        return list(finalizers_of(live)), annotations_of(live)
+
+    first = {"drey.dev/a": "1", "drey.dev/b~": "2"}
+    assert (write(present=True), found()) == (1, (["ours"], {**(others or {}), **first}))
+    assert write(present=True) == 0
+    assert write(present=True, **{"drey.dev/a": "3"}) == 1
+    assert found()[1]["drey.dev/a"] == "3"
+    assert (write(present=False), found()) == (1, ([], others or {}))
+    assert write(present=False) == 0
 
 
 def test_a_finalizer_on_a_changed_object_is_stale() -> None:
