@@ -4,17 +4,20 @@ The library's own client of it keeps all output in memory and connects without a
 """
 
 import json
+import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from websocket import (
     ABNF,
     WebSocket,
     WebSocketBadStatusException,
+    WebSocketConnectionClosedException,
     WebSocketException,
     WebSocketTimeoutException,
 )
@@ -22,18 +25,24 @@ from websocket import (
 from controller.api.objects import dig
 from controller.api.resources import POD
 from controller.kube.client import Client
-from controller.kube.errors import MESSAGE_CHARS, Unreachable, error_for
+from controller.kube.errors import MESSAGE_CHARS, ServerFault, Unreachable, error_for
 from controller.kube.interface import READ_S
 
 TAIL_BYTES = 2048
 """Of each output the last bytes are kept."""
 PING_S = 15.0
 """A connection on which nothing is said for so long is asked for a sign of life."""
+_SILENCE_PINGS = 2
+"""After so many times PING_S without any the connection is lost, whatever TCP believes."""
 DRAIN_S = 2.0
 """What is still waited for after the status: the output may come behind it."""
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDOUT, _STDERR, _STATUS = 1, 2, 3
 _STATUS_BYTES = 1 << 16
+_URL = re.compile(r'\b(Get|Post) "[^"]*"')
+"""How Go names a request that failed: with the whole command in it."""
+_NOT_DIALED = re.compile(r"\berror dialing backend\b|\bdial(ing)? ")
+"""What the API server says when the kubelet cannot be reached: nothing was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +92,42 @@ def run_in_pod(
     query = [("container", container), ("stdout", "true"), ("stderr", "true")]
     query += [("command", word) for word in command]
     path = f"{POD.path(namespace, pod, 'exec')}?{urlencode(query)}"
-    socket = _open(client.configuration, path, timeout_s=min(READ_S, max(0.1, timeout_s)))
+    opened = _open(client.configuration, path, timeout_s=min(READ_S, max(0.1, timeout_s)))
+    if isinstance(opened, ExecResult):
+        return opened
     try:
-        return _Session(socket, ends_s).result()
+        result = _Session(opened, ends_s).result()
     finally:
-        socket.shutdown()  # closes at once; `close` would wait for the peer's answer
+        opened.shutdown()  # closes at once; `close` would wait for the peer's answer
+    is_silent = result.code is None and not (result.stdout or result.stderr)
+    if is_silent and _NOT_DIALED.search(result.error):
+        # The upgrade is granted before the kubelet is asked: one that is away comes as a Status.
+        raise ServerFault(result.error)
+    return result
 
 
 def _open(configuration: Any, path: str, *, timeout_s: float) -> Any:
+    """Return the open WebSocket; or how the command ended if nobody knows whether it started.
+
+    Raises:
+        KubeError: it was not started.
+    """
     scheme, _, rest = configuration.host.partition("://")
     url = f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}{path}"
-    socket: Any = WebSocket(
-        sslopt=_tls(configuration) if scheme == "https" else {},
-        sockopt=configuration.socket_options or [],
-        skip_utf8_validation=True,
-    )
+    try:
+        stream = _connected(configuration, timeout_s)
+    except OSError as err:
+        raise Unreachable(f"exec Pod: {type(err).__name__}") from err
+    opened: Any = WebSocket(skip_utf8_validation=True)
     headers = [
         f"{auth['key']}: {auth['value']}"
         for auth in configuration.auth_settings().values()
         if auth["value"]
     ]
     try:
-        socket.connect(
+        opened.connect(
             url,
-            timeout=timeout_s,
+            socket=stream,
             header=headers,
             subprotocols=list(_PROTOCOLS),
             suppress_origin=True,
@@ -115,25 +136,44 @@ def _open(configuration: Any, path: str, *, timeout_s: float) -> Any:
     except WebSocketBadStatusException as err:
         # no cause: it would print headers into any traceback
         raise error_for(err.status_code, err.resp_headers or {}, err.resp_body) from None
-    except (WebSocketException, OSError) as err:
+    except (WebSocketTimeoutException, WebSocketConnectionClosedException, OSError) as err:
+        # The request is out: the command may run.
+        return ExecResult(None, error=f"the API server did not answer ({type(err).__name__})")
+    except WebSocketException as err:
         raise Unreachable(f"exec Pod: {type(err).__name__}") from err
-    return socket
+    return opened
 
 
-def _tls(configuration: Any) -> dict[str, Any]:
+def _connected(configuration: Any, timeout_s: float) -> socket.socket:
+    """Return a connection to the API server itself: hooks go through no proxy."""
+    address = urlsplit(configuration.host)
+    is_tls = address.scheme == "https"
+    port = address.port or (443 if is_tls else 80)
+    stream = socket.create_connection((address.hostname or "", port), timeout_s)
+    try:
+        for option in configuration.socket_options or ():
+            stream.setsockopt(*option)
+        if not is_tls:
+            return stream
+        name = configuration.tls_server_name or address.hostname
+        return _tls(configuration).wrap_socket(stream, server_hostname=name)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _tls(configuration: Any) -> ssl.SSLContext:
     context = ssl.create_default_context(
         cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data
     )
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    options: dict[str, Any] = {"context": context}
+    if configuration.assert_hostname is not None:
+        context.check_hostname = bool(configuration.assert_hostname)
     if not configuration.verify_ssl:
-        options |= {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-    elif configuration.assert_hostname is not None:
-        options["check_hostname"] = bool(configuration.assert_hostname)
-    if configuration.tls_server_name:
-        options["server_hostname"] = configuration.tls_server_name
-    return options
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class _Session:
@@ -142,6 +182,7 @@ class _Session:
     def __init__(self, socket: Any, ends_s: float) -> None:
         self._socket = socket
         self._ends_s = ends_s
+        self._heard_s = monotonic()
         self._tails = {
             _STDOUT: _Tail(TAIL_BYTES),
             _STDERR: _Tail(TAIL_BYTES),
@@ -178,9 +219,12 @@ class _Session:
         try:
             operation, data = self._socket.recv_data(control_frame=True)
         except WebSocketTimeoutException:
+            if monotonic() - self._heard_s >= _SILENCE_PINGS * PING_S:
+                raise WebSocketConnectionClosedException from None
             if left_s > PING_S:
                 self._socket.ping()
             return True
+        self._heard_s = monotonic()
         if operation in {ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT} and data and data[0] in self._tails:
             self._tails[data[0]].add(data[1:])
             if data[0] == _STATUS and len(data) > 1:
@@ -205,4 +249,5 @@ def ending(status: str) -> tuple[int | None, str]:
         code = str(dig(cause, "message"))
         if dig(cause, "reason") == "ExitCode" and code.isdecimal():
             return int(code), ""
-    return None, str(parsed.get("message") or "it failed without a word")[:MESSAGE_CHARS]
+    said = _URL.sub(r"\1", str(parsed.get("message") or "it failed without a word"))
+    return None, said[:MESSAGE_CHARS]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from kubernetes.client import ApiClient, Configuration
 
+from controller.kube import exec as exec_module
 from controller.kube.client import Client
 from controller.kube.errors import Forbidden, Invalid, KubeError, NotFound, ServerFault, Unreachable
 from controller.kube.exec import TAIL_BYTES, ExecResult, ending, run_in_pod
@@ -278,14 +280,118 @@ def answer(code: int, status: dict[str, Any]) -> bytes:
         (b"HTTP/1.1 307 Go\r\nLocation: ws://127.0.0.1:1/\r\n\r\n", Unreachable, "exec Pod"),
         (b"HTTP/1.1 200 OK\r\n\r\n", ServerFault, "without a"),
         (b"nonsense\r\n\r\n", Unreachable, "exec Pod"),
-        (b"", Unreachable, "exec Pod"),
     ],
-    ids=["403", "404", "400", "500", "redirect", "200", "nonsense", "nothing"],
+    ids=["403", "404", "400", "500", "redirect", "200", "nonsense"],
 )
 def test_refused(server: Server, refusal: bytes, kind: type[KubeError], text: str) -> None:
     """What is refused before the command was started is the error of any other request."""
     with pytest.raises(kind, match=text):
         run(server, refusal)
+
+
+def test_no_answer(server: Server) -> None:
+    """The request is out: the command may run, and must not be started a second time."""
+    result = run(server, b"")
+    assert (result.code, result.timed_out) == (None, False)
+    assert result.error.startswith("the API server did not answer")
+
+
+def test_no_answer_in_time() -> None:
+    """An API server that takes the request and is silent, as when its own backend hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = client_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        result = run_in_pod(client, "demo", "app-0", "db", ("true",), timeout_s=0.3)
+    assert result.code is None
+    assert "did not answer" in result.error
+
+
+def no_kubelet(message: str) -> dict[str, Any]:
+    """Return what comes instead of a command's end: the kubelet could not be asked."""
+    return {"kind": "Status", "status": "Failure", "code": 500, "message": message}
+
+
+DIAL = "dial tcp 10.0.0.1:10250: connect: connection refused"
+POSTED = (
+    'error sending request: Post "https://10.0.0.1:10250/exec/demo/app-0/db?command=mysql'
+    f'&command=-ps3cret": {DIAL}'
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        POSTED,
+        f"error dialing backend: {DIAL}",
+        "error sending request: proxy error while dialing 10.0.0.1:10250, code 502: Bad Gateway",
+    ],
+    ids=["sending", "dialing", "tunnel"],
+)
+def test_a_kubelet_that_is_away(server: Server, message: str) -> None:
+    """The API server grants the upgrade first: nothing was started, and nothing is disclosed."""
+    with pytest.raises(ServerFault) as caught:
+        run(server, script(status=no_kubelet(message)))
+    assert "s3cret" not in caught.value.message
+    assert "10.0.0.1:10250" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (((1, b"frozen"),), POSTED),
+        ((), 'error sending request: Post "https://10.0.0.1:10250/exec?command=dial ": EOF'),
+        ((), "error sending request: context deadline exceeded"),
+    ],
+    ids=["it ran", "the command dials", "unclear"],
+)
+def test_what_may_have_run_is_not_started_again(
+    server: Server, outputs: tuple[tuple[int, bytes], ...], message: str
+) -> None:
+    """The connection broke after the kubelet was asked; the command line is kept secret."""
+    result = run(server, script(*outputs, status=no_kubelet(message)))
+    assert result.code is None
+    assert result.error.startswith("error sending request")
+    assert "command=" not in result.error
+
+
+def test_no_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the environment none is taken: the API server is in the cluster."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert run(server, script(status=SUCCESS)).code == 0
+
+
+def test_a_peer_that_is_gone_is_noticed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers no ping: a node that died does not close its connections."""
+    monkeypatch.setattr("controller.kube.exec.PING_S", 0.1)
+    held = threading.Event()
+    began = time.monotonic()
+
+    def die(_: Peer) -> None:
+        held.wait(60.0)
+
+    result = run(server, die, timeout_s=30.0)
+    held.set()
+    assert time.monotonic() - began < 10.0
+    assert (result.code, result.timed_out) == (None, False)
+    assert result.error.startswith("the connection was lost")
+
+
+@pytest.mark.parametrize(
+    ("changes", "verifies", "checks"),
+    [
+        ({}, True, True),
+        ({"assert_hostname": False}, True, False),
+        ({"verify_ssl": False}, False, False),
+        ({"verify_ssl": False, "assert_hostname": True}, False, False),
+    ],
+)
+def test_certificates(changes: dict[str, Any], *, verifies: bool, checks: bool) -> None:
+    """They are verified unless the kubeconfig says otherwise."""
+    configuration: Any = Configuration(host="https://127.0.0.1")
+    for name, value in changes.items():
+        setattr(configuration, name, value)
+    context = exec_module._tls(configuration)
+    assert (context.verify_mode == ssl.CERT_REQUIRED, context.check_hostname) == (verifies, checks)
 
 
 def test_nobody_there(server: Server) -> None:
