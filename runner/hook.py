@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.api.hook_input import HookInput, HttpInput
-from controller.api.objects import Obj, name_of, status
+from controller.api.objects import Obj, is_deleting, name_of, status, uid_of
 from controller.api.report import ExitCode, HostReport, Reason
 from controller.api.resources import POD
-from controller.kube.client import Client
+from controller.kube.client import Client, find
 from controller.kube.config import connect
 from controller.kube.errors import KubeError, NotFound
 from controller.kube.exec import ExecResult, run_in_pod
@@ -23,10 +23,9 @@ from runner.disclosure import HookRedactor
 from runner.failure import RunError
 from runner.log import Log
 from runner.parallel import spread
-from runner.pods import NoPort, chosen, container, port_number
+from runner.pods import NoPort, chosen, container, port_number, runs
 from runner.retry import until_answered
 
-THREADS = 32
 GRACE_S = 3.0
 """What a handler gets after the end of the time, so that its own words about it are told."""
 MOST_WORDS = 400
@@ -44,6 +43,8 @@ class Failure:
 
     text: str
     timed_out: bool = False
+    is_lost: bool = False
+    """The application itself has said nothing."""
 
 
 Act = Callable[[Obj | None], Failure | None]
@@ -87,6 +88,7 @@ class Hook:
         self._run = run
         self._hook = hook
         self._log = log
+        self._redact = HookRedactor(hook)
         self._monotonic = monotonic
         self._started_s = monotonic()
 
@@ -167,13 +169,17 @@ class Hook:
         """
         done: dict[int, Failure | None] = {}
         limit_s = max(0.0, self._left_s()) + GRACE_S
-        spread(handler.act, pods, done, threads=THREADS, limit_s=limit_s)
+        spread(handler.act, pods, done, threads=len(pods), limit_s=limit_s)
         late = Failure("it has not ended", timed_out=True)
         failures = []
+        gone = 0
         for index, pod in enumerate(pods):
             failure = done.get(index, late)
             name = name_of(pod) if pod is not None else ""
+            is_gone = failure is not None and pod is not None and self._is_gone(pod, failure)
             tell = self._log.info if failure is None else self._log.error
+            if is_gone:
+                tell = self._log.warning
             tell(
                 "handler_ended",
                 handler=handler.title,
@@ -183,8 +189,22 @@ class Hook:
             )
             if failure is not None:
                 failures.append((name, failure))
-        if failures:
+                gone += is_gone
+        if failures and (gone < len(failures) or gone == len(pods)):
             raise self._failed(handler.title, len(pods), failures)
+
+    def _is_gone(self, pod: Obj, failure: Failure) -> bool:
+        """Tell whether nothing of a pod is left that a second hook could set going again."""
+        hook = self._hook
+        if not hook.also_unready:
+            return False
+        try:
+            live = find(self._client, POD, hook.namespace, name_of(pod))
+        except KubeError:
+            return False
+        if live is None or uid_of(live) != uid_of(pod) or not runs(live, hook):
+            return True
+        return is_deleting(live) and failure.is_lost
 
     def _failed(self, title: str, count: int, failures: list[tuple[str, Failure]]) -> RunError:
         texts = [
@@ -220,13 +240,16 @@ class Hook:
         try:
             result = until_answered(request, self._log, fields, limit_s=self._left_s())
         except KubeError as err:
-            return Failure(f"container {name}: the command was not started: {err.message}")
+            text = f"container {name}: the command was not started: {err.message}"
+            return Failure(text, is_lost=True)
         if result.code == 0:
             return None
         what = result.error if result.code is None else f"it exited with {result.code}"
-        words = (result.stderr or result.stdout)[-MOST_WORDS:]
+        # Redacted before it is cut: of a secret no end may be left that nobody knows as one.
+        words = self._redact(result.stderr or result.stdout)[-MOST_WORDS:]
         text = f"container {name}: {what}{': ' if words else ''}{words}"
-        return Failure(text, timed_out=result.timed_out)
+        is_lost = result.code is None and not result.timed_out
+        return Failure(text, timed_out=result.timed_out, is_lost=is_lost)
 
     def _asking(self, request: HttpInput) -> Act:
         def act(pod: Obj | None) -> Failure | None:

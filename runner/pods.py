@@ -15,16 +15,21 @@ class NoPort(Exception):
 
 
 def chosen(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
-    """Return the pods to act in, by name: those of the application that can take a command."""
-    found = [pod for pod in pods if labels_of(pod).get(OURS) is None and not is_deleting(pod)]
+    """Return the pods to act in, by name: those of the application that can take a command.
+
+    What a first hook froze it may have frozen in a pod that is on its way out by now: that one
+    still writes, and may have an hour to go.
+    """
+    found = [pod for pod in pods if labels_of(pod).get(OURS) is None]
     if hook.claim:
         found = [pod for pod in found if hook.claim in claims(pod)]
-    return tuple(
-        sorted(
-            (pod for pod in found if is_ready(pod) or (hook.also_unready and _runs(pod, hook))),
-            key=name_of,
-        )
-    )
+    good = (pod for pod in found if _serves(pod) or (hook.also_unready and runs(pod, hook)))
+    return tuple(sorted(good, key=name_of))
+
+
+def _serves(pod: Obj) -> bool:
+    """Tell whether a pod serves; one on its way out may still be called Ready, and be dead."""
+    return is_ready(pod) and not is_deleting(pod)
 
 
 def claims(pod: Obj) -> set[str]:
@@ -43,7 +48,7 @@ def is_ready(pod: Obj) -> bool:
     )
 
 
-def _runs(pod: Obj, hook: HookInput) -> bool:
+def runs(pod: Obj, hook: HookInput) -> bool:
     """Tell whether the container of the hook runs."""
     try:
         name = container(pod, hook.container)["name"]

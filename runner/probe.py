@@ -116,6 +116,8 @@ def connect(host: str, port: int, *, timeout_s: float) -> None:
         raise ProbeFailed(f"{what}: no connection in time", timed_out=True) from err
     except OSError as err:
         raise ProbeFailed(f"{what}: {err.strerror or err}") from err
+    except ValueError as err:  # a host that is no name: an empty label, for one
+        raise ProbeFailed(f"{what}: no name of a host: {err}") from err
 
 
 def _bracketed(host: str) -> str:

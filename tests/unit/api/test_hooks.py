@@ -173,6 +173,14 @@ def test_hooks_of_a_restore() -> None:
     assert found.hooks.post_restore.execution_policy == "Always"
 
 
+def test_only_what_runs_afterwards_takes_pods_that_are_not_ready() -> None:
+    """What was frozen may fail its probe; what is about to be frozen must be in order."""
+    command = Exec(command=("sync",))
+    before = hook_input(Handler(exec=command), **WHERE, timeout_s=1)
+    after = hook_input(PostHandler(exec=command), **WHERE, timeout_s=1)
+    assert (before.also_unready, after.also_unready) == (False, True)
+
+
 def test_defaults_of_a_request() -> None:
     """HTTP to the root; one field given twice has all its values."""
     form = tuple(FormField(key=key, values=(value,)) for key, value in ("ax", "by", "az"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controller.api.hook_input import HookInput, HttpInput, TcpInput
+from controller.api.objects import name_of
 from controller.api.report import HostReport, Reason
 from controller.api.resources import Resource
 from controller.kube.errors import Forbidden, KubeError, NotFound, ServerFault
@@ -48,6 +49,16 @@ class Server:
     def __init__(self, *pods: dict[str, Any], errors: tuple[KubeError, ...] = ()) -> None:
         self._pods, self._errors = pods, list(errors)
         self.selectors: list[str] = []
+        self.later: dict[str, dict[str, Any] | KubeError] = {}
+        """What becomes of pods after they were listed."""
+
+    def get(self, resource: Resource, namespace: str, name: str, **_: Any) -> Any:
+        """Return a pod as it is later."""
+        assert (resource.kind, namespace) == ("Pod", "demo")
+        found = self.later.get(name) or next(p for p in self._pods if name == name_of(p))
+        if isinstance(found, KubeError):
+            raise found
+        return found
 
     def list_page(
         self,
@@ -164,6 +175,70 @@ def test_many_failures_are_counted() -> None:
         "exec failed in 5 of 5: pod demo/app-0: container db: it exited with 1: no"
     )
     assert text.endswith("; and 2 more")
+
+
+GONE = NotFound("not found", code=404)
+ON_ITS_WAY = pod("app-1")
+ON_ITS_WAY["metadata"]["deletionTimestamp"] = "x"
+CUT_OFF = ExecResult(None, error="the connection was lost")
+AFTER = replace(TOLD, also_unready=True)
+
+
+@pytest.mark.parametrize(
+    ("later", "answer", "is_well"),
+    [
+        (GONE, CUT_OFF, True),
+        (GONE, GONE, True),
+        (GONE, ExecResult(137), True),
+        (pod("app-1", containerStatuses=[]), CUT_OFF, True),
+        ({**pod("app-1"), "metadata": {"name": "app-1", "uid": "another"}}, CUT_OFF, True),
+        (ON_ITS_WAY, CUT_OFF, True),
+        (ON_ITS_WAY, ExecResult(1), False),
+        (pod("app-1"), CUT_OFF, False),
+        (ServerFault("away", code=500), CUT_OFF, False),
+    ],
+    ids=["gone", "gone before", "killed", "stopped", "another", "going", "says no", "there", "?"],
+)
+def test_a_pod_that_goes_while_it_is_thawed(later: Any, answer: Answer, *, is_well: bool) -> None:
+    """Nothing of it stays frozen: the others decide; before a snapshot every pod counts."""
+    server = Server(*APP)
+    server.later["app-1"] = later
+    run = Run(server, Containers(app_1=answer), AFTER)
+    assert run.host.succeeded is is_well
+    assert [line["level"] for line in run.lines if line["pod"] == "app-1"] == [
+        "warning" if is_well else "error"
+    ]
+    assert not Run(server, Containers(app_1=answer), TOLD).host.succeeded
+
+
+def test_when_all_pods_go_nobody_was_thawed() -> None:
+    """That is no success."""
+    server = Server(pod("app-0"))
+    server.later["app-0"] = GONE
+    assert not Run(server, Containers(app_0=CUT_OFF), AFTER).host.succeeded
+
+
+def test_all_pods_at_once() -> None:
+    """However many there are: a pod that waits its turn is frozen later than the others."""
+    pods = [pod(f"app-{number}") for number in range(40)]
+    together = threading.Barrier(len(pods))
+
+    def meet() -> ExecResult:
+        together.wait(20.0)
+        return OK
+
+    answers: Any = {f"app_{number}": meet for number in range(40)}
+    assert Run(Server(*pods), Containers(**answers)).host.succeeded
+
+
+def test_words_are_masked_before_they_are_cut() -> None:
+    """Of a secret that the cut divides no end is told."""
+    hook = replace(TOLD, command=("mysql", "--password", "s3cret-of-the-database"))
+    printed = "access denied with s3cret-of-the-database" + "." * 390
+    containers = Containers(app_0=ExecResult(1, stderr=printed))
+    _, text = Run(Server(pod("app-0")), containers, hook).failure
+    assert "database" not in text
+    assert "***" in text
 
 
 def test_words_are_bounded() -> None:

@@ -54,14 +54,15 @@ WAITING = [{"name": "app", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
         (pod(conditions=UNREADY, containerStatuses=None), False, False),
         (pod(phase="Succeeded", containerStatuses=[]), False, False),
         (pod(phase="Pending", conditions=None, containerStatuses=None), False, False),
-        (pod(metadata={"deletionTimestamp": "x"}), False, False),
+        (pod(metadata={"deletionTimestamp": "x"}), False, True),
+        (pod(metadata={"deletionTimestamp": "x"}, containerStatuses=[]), False, False),
         (pod(metadata={"labels": {"app": "a", OURS: "drey"}}), False, False),
     ],
     ids=["ready", "not ready", "no condition", "crashing", "no status", "ended", "pending", "going",
-         "ours"],
+         "going, stopped", "ours"],
 )  # fmt: skip
 def test_states(one: dict[str, Any], *, before: bool, after: bool) -> None:
-    """Ready pods; afterwards also those that a frozen application made unready."""
+    """Ready pods; afterwards also what a frozen application made unready, or is on its way out."""
     assert (names([one]), names([one], also_unready=True)) == (
         ["app-0"] * before,
         ["app-0"] * after,

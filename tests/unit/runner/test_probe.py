@@ -157,6 +157,12 @@ def test_nobody_there() -> None:
         connect(HOST, port, timeout_s=5.0)
 
 
+def test_host_that_is_no_name() -> None:
+    """An empty label is no crash of the runner."""
+    with pytest.raises(ProbeFailed, match=r"TCP db\.\.svc:1: no name of a host"):
+        connect("db..svc", 1, timeout_s=5.0)
+
+
 def test_tls_to_a_plain_port(application: Application) -> None:
     """HTTPS is spoken when asked for."""
     with pytest.raises(ProbeFailed, match="GET https://"):
