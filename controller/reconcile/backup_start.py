@@ -18,6 +18,7 @@ from controller.api.objects import (
     Obj,
     annotations_of,
     dig,
+    finalizers_of,
     generation_of,
     is_deleting,
     key_of,
@@ -26,6 +27,7 @@ from controller.api.objects import (
     status,
     uid_of,
 )
+from controller.build.hook import POST_HOOK
 from controller.build.job import JobOrder
 from controller.reconcile.history import age_key, is_final
 from controller.reconcile.invoked import Invoked
@@ -129,7 +131,8 @@ def _reasons_to_skip(seen: Invoked) -> Iterator[str]:
         yield f"{start} {name} is not ready. {detail}".rstrip()
     mine = age_key(seen.session)
     for sibling in sorted(seen.siblings, key=age_key):
-        if is_final(sibling) or is_deleting(sibling):
+        if is_final(sibling) or (is_deleting(sibling) and POST_HOOK not in finalizers_of(sibling)):
+            # One that is deleted and still owes a postBackup hook would thaw what this one froze.
             continue
         phase = status(sibling).get("phase") or Phase.PENDING.value
         started = phase == Phase.RUNNING or uid_of(sibling) in seen.started
