@@ -20,6 +20,7 @@ from controller.plan import Delete, Plan, Ref, Write
 from controller.reconcile.closing import closing_writes
 from controller.reconcile.execution import Died, Running, Waiting
 from controller.reconcile.interruption import interruption
+from controller.reconcile.quiescence import given_up, quiesce_limit_s, quiesced_left_s
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import Step, post_step
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -39,11 +40,15 @@ from controller.reconcile.snapshot_wait import Hosts
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """How far the run is: its claims, its Job to be stopped, its postBackup hook."""
+    """How far the run is: its claims, its Job to be stopped, its postBackup hook.
+
+    `left_s` is how long the application may still stand still.
+    """
 
     hosts: Hosts
     stopped: tuple[Write, ...]
     post: Step
+    left_s: float | None
 
 
 def settle(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) -> Plan:
@@ -52,13 +57,16 @@ def settle(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) -> Plan:
     stopped = _stopped(seen, hosts, is_abandoned=bool(gone))
     if gone:
         hosts = _cancelled(hosts, gone)
+    left_s = quiesced_left_s(seen, hosts, now)
+    if left_s is not None and left_s <= 0:
+        return _stand_still_no_longer(seen, hosts, now)
     earlier = _earlier(seen.session)
     is_decided = hosts.are_decided
     unknown = not hosts.is_known
     open_result = outcome_of(hosts.hosts, earlier=earlier, unknown=unknown)
     phase = open_result.phase if is_decided else None
     post = post_step(seen, phase, now, are_cut=hosts.are_cut)
-    stage = _Stage(hosts, stopped, post)
+    stage = _Stage(hosts, stopped, post, left_s)
     if not is_decided or not post.is_done:
         return _wait(seen, stage, now)
     result = outcome_of(hosts.hosts, earlier=earlier, after=post.failure, unknown=unknown)
@@ -85,6 +93,17 @@ def settle(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) -> Plan:
     )
 
 
+def _stand_still_no_longer(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) -> Plan:
+    """Record which claims failed, before the application goes on: a crash must not forget it."""
+    failed = given_up(hosts, quiesce_limit_s(seen))
+    new = changed_status(seen.session, now, hosts=failed)
+    stopped = _stopped(seen, replace(hosts, hosts=failed), is_abandoned=True)
+    return Plan(
+        writes=closing_writes(stopped, status_writes(seen.session, new), seen.refusal),
+        facts={"step": "stands_still_too_long"},
+    )
+
+
 def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
     """Say what is new, and what is waited for."""
     hosts, post = stage.hosts, stage.post
@@ -98,7 +117,8 @@ def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
     if isinstance(creation, Waiting | Running):
         entries = interruption(new.get("conditions") or (), Type.BACKUP_WAITING, creation, now)
         new = new if entries is None else {**new, "conditions": entries}
-    waits = [s for s in (hosts.requeue_after_s, post.requeue_after_s) if s is not None]
+    given = (hosts.requeue_after_s, post.requeue_after_s, stage.left_s)
+    waits = [s for s in given if s is not None]
     return Plan(
         writes=closing_writes(
             (*stage.stopped, *post.writes), status_writes(seen.session, new), seen.refusal
@@ -111,7 +131,8 @@ def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
 def _story(stage: _Stage) -> dict[str, Any]:
     hosts, post = stage.hosts, stage.post
     if post.writes:
-        return {"step": "post_hook_started"}
+        step = "post_hook_started" if post.condition is not None else "post_hook_lost"
+        return {"step": step}
     if hosts.are_decided:
         return {"step": "waiting_for_hook"}
     if isinstance(hosts.creation, Waiting):
