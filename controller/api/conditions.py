@@ -66,6 +66,7 @@ class Type(StrEnum):
     # ours
     SNAPSHOTS_SERVED = "VolumeSnapshotsServed"
     VOLUMES_LEFT_OUT = "VolumesLeftOut"
+    POST_HOOK_OWED = "PostBackupHookOwed"
     SNAPSHOTS_WAITING = "VolumeSnapshotsWaiting"
     CLAIMS_WAITING = "ClaimsWaiting"
     CLAIMS_UNVERIFIED = "ClaimsUnverified"

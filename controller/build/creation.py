@@ -65,7 +65,7 @@ def creation_job(order: CreationOrder) -> Obj | tuple[Problem, ...]:
         order,
         order.job_name,
         container,
-        policy=_policy(container["name"]),
+        policy=kill_policy(container["name"]),
         deadline_s=int(time_out_s) + BACKSTOP_S if time_out_s else DEADLINE_S,
         annotations=order.annotations,
     )
@@ -132,10 +132,11 @@ def snapshot_input(
     )
 
 
-def _policy(container: str) -> dict[str, object]:
+def kill_policy(container: str) -> dict[str, object]:
     """Return how failures are counted: a pod that reported ends the Job, a killed one is replaced.
 
-    Creating again is harmless: what exists already is this session's own, or says why not.
+    For Jobs that may run twice. To create again is harmless: what exists already is this session's
+    own, or says why not.
     """
     return {
         "backoffLimit": RETRIES,

@@ -2,18 +2,28 @@
 
 Pure. How far a hook is stands in its condition: none before it, Unknown while its Job runs, then
 True or False, once for all. The Job is created before the condition says so, under a fixed name.
+How often it was created says the condition's reason.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.api.conditions import Condition, Phase, Type
 from controller.api.hooks import ExecutionPolicy
-from controller.api.objects import Obj, annotations_of, is_deleting, spec
+from controller.api.objects import Obj, annotations_of, is_deleting, meta, spec
+from controller.api.report import Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
-from controller.build.hook import BACKSTOP_S
-from controller.reconcile.execution import LOST_S, Died, Ended, Running, Waiting, verdict
+from controller.build.hook import longest_s
+from controller.reconcile.execution import (
+    LOST_S,
+    Died,
+    Ended,
+    Running,
+    Verdict,
+    Waiting,
+    verdict,
+)
 from controller.reconcile.observed import Executor, Limits
 from controller.reconcile.session_status import error_text
 
@@ -21,8 +31,6 @@ HOOK_TIMEOUT = "drey.dev/hook-timeout"
 """Annotation of an invoker: how long one hook may take, a Go duration."""
 HOOK_TIMEOUT_S = 300
 MAX_HOOK_TIMEOUT_S = 6 * 3600
-POST_HOOK_POLICY = "drey.dev/post-hook-policy"
-"""Annotation of a preBackup Job: the executionPolicy of the postBackup Job that it carries."""
 STARTED, AGAIN, REFUSED = "HookStarted", "HookStartedAgain", "HookRefused"
 
 
@@ -47,22 +55,36 @@ POST_RESTORE = Hook("postRestore", Type.POST_RESTORE_HOOK)
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """It has not run. `refused_since` is since when its Job could not be created."""
+    """It does not run. `refused_since` is since when its Job could not be created.
+
+    `tries` is how many Jobs there were before.
+    """
 
     refused_since: datetime | None = None
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Its Job has not ended, and is looked at again then. `words` say what it waits for."""
+    """Its Job has not ended, and is looked at again then. `words` say what it waits for.
+
+    `told` are those that belong in its condition, None while what that says need not change.
+    """
 
     requeue_after_s: float
     words: str = ""
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Its Job was deleted before it ended well, for the first time: what it did is not known."""
+    """Its Job ended, or is gone, and nobody says what the hook did: one that may run again does.
+
+    `tries` is how many Jobs there were.
+    """
+
+    failure: str
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,46 +113,64 @@ def progress(
     now: datetime,
     limits: Limits,
     timeout_s: int,
+    repeats: bool = False,
 ) -> Progress:
     """Return how far a hook is. `executor` is its Job, which need not be looked for before it runs.
 
     Its Job ends by itself; should it not, because its node is dead, it is given up. How long it may
-    take its Job says: the invoker may be gone by now, or say something else.
+    take its Job says: the invoker may be gone by now, or say something else. `repeats` says that
+    the hook may run again when it is not known what it did.
     """
     entry = next((c for c in conditions if c.get("type") == hook.type.value), None)
     if entry is None:
         return Idle()
-    since = parse_time(entry["lastTransitionTime"])
     if entry.get("status") != "Unknown":
         failed = entry.get("status") == "False"
         return Over(str(entry.get("message") or "it failed") if failed else "")
-    if entry.get("reason") == REFUSED:
-        return Idle(refused_since=since)
-    if own_s := spec(executor.job or {}).get("activeDeadlineSeconds"):
-        timeout_s = min(MAX_HOOK_TIMEOUT_S, own_s - BACKSTOP_S)
+    if str(entry.get("reason")).startswith(REFUSED):
+        return Idle(parse_time(entry["lastTransitionTime"]), tries_of(entry))
+    job = executor.job
+    began = parse_time(entry["lastTransitionTime"] if job is None else meta(job)[_CREATED])
+    given_s = spec(job or {}).get("activeDeadlineSeconds") or longest_s(timeout_s, limits.start_s)
+    job_s = min(given_s, longest_s(MAX_HOOK_TIMEOUT_S, limits.start_s))
+    left_s = job_s + LOST_S - (now - began).total_seconds()
     # Its Job's own deadline comes before that of a pod that does not start.
-    longest_s = timeout_s + BACKSTOP_S + LOST_S
-    found = verdict(
-        executor, now=now, limits=replace(limits, start_s=max(limits.start_s, longest_s))
-    )
-    left_s = (since + timedelta(seconds=longest_s) - now).total_seconds()
-    if entry["reason"] == STARTED and isinstance(found, Ended | Died) and _failure(found):
-        if executor.job is None:
-            return Lost()
-        if is_deleting(executor.job):
-            # Its pod was told to stop, and says so. The next Job has to wait for the name.
-            found = Waiting(LOST_S, "its Job is being deleted")
+    patient = replace(limits, start_s=max(limits.start_s, job_s + LOST_S))
+    found = verdict(executor, now=now, limits=patient, replaces=repeats)
+    if executor.job_gone and executor.pod is None and not executor.pods_gone:
+        # What its pod still does must be over before anything follows.
+        found = Waiting(limits.pending_s, "its Job was deleted, its pod has not ended")
+    is_stopping = repeats and job is not None and is_deleting(job)
+    if is_stopping and _is_lost(found):
+        # Its pod was told to stop, and says so. The next Job has to wait for the name.
+        found = Waiting(LOST_S, "its Job is being deleted")
     if isinstance(found, Waiting | Running):
-        return _waiting(found, left_s, timeout_s)
+        if left_s > 0:
+            return _busy(found, left_s)
+        text = f"its Job did not end in time ({format_seconds(job_s)})"
+        found = Died(Reason.HOOK_TIMED_OUT, text)
+    if repeats and not is_stopping and _is_lost(found):
+        return Lost(_failure(found), tries_of(entry))
     return Over(_failure(found), is_recorded=False)
 
 
-def _waiting(found: Waiting | Running, left_s: float, timeout_s: int) -> Busy | Over:
-    if left_s <= 0:
-        limit = format_seconds(timeout_s)
-        return Over(f"HookTimedOut: its Job did not end in time ({limit})", is_recorded=False)
+_CREATED = "creationTimestamp"
+
+
+def _busy(found: Waiting | Running, left_s: float) -> Busy:
     soon_s = left_s if found.requeue_after_s is None else min(left_s, found.requeue_after_s)
-    return Busy(soon_s, found.words if isinstance(found, Waiting) else "")
+    match found:
+        case Running():
+            return Busy(soon_s, told="")
+        case Waiting(words=words, lasting=lasting):
+            return Busy(soon_s, words, words if lasting else None)
+
+
+def _is_lost(found: Verdict) -> bool:
+    """Tell whether a Job ended without its hook's own word on how it went."""
+    if isinstance(found, Ended):
+        return any(host.reason == Reason.INTERRUPTED for host in found.report.hosts)
+    return isinstance(found, Died)
 
 
 def _failure(found: Ended | Died) -> str:
@@ -142,17 +182,41 @@ def _failure(found: Ended | Died) -> str:
     return next((error_text(h) for h in found.report.hosts if not h.succeeded), "")
 
 
-def started(hook: Hook, *, again: bool = False) -> Condition:
-    """Return the condition of a hook whose Job was just created."""
-    message = f"Executing {hook.name} hook."
-    return Condition(hook.type, None, AGAIN if again else STARTED, message)
+def is_started(conditions: Iterable[Obj], hook: Hook) -> bool:
+    """Tell whether the condition of a hook says that its Job was created, and no more."""
+    entry = next((c for c in conditions if c.get("type") == hook.type.value), {})
+    return entry.get("status") == "Unknown" and not str(entry.get("reason")).startswith(REFUSED)
 
 
-def refused(hook: Hook, message: str) -> Condition:
+def tries_of(entry: Obj) -> int:
+    """Return how many Jobs of a hook there were, as its condition has it."""
+    reason = str(entry.get("reason") or "")
+    count = reason.removeprefix(AGAIN).removeprefix(REFUSED)
+    return int(count) if count.isdecimal() else int(reason != REFUSED)
+
+
+def started(hook: Hook, *, tries: int = 1, words: str = "") -> Condition:
+    """Return the condition of a hook whose Job was created; `words` say what its pod waits for."""
+    text = f"Executing {hook.name} hook."
+    if tries > 1:
+        text += f" Its Job ended without a report or is gone: this is try {tries}."
+    if words:
+        text += f" Waiting for its pod to start: {words}"
+    return Condition(hook.type, None, STARTED if tries == 1 else f"{AGAIN}{tries}", text)
+
+
+def retold(hook: Hook, conditions: Iterable[Obj], state: Busy) -> tuple[Condition, ...]:
+    """Return the condition of a hook that is waited for, with what its pod waits for by now."""
+    if state.told is None:
+        return ()
+    entry = next(c for c in conditions if c.get("type") == hook.type.value)
+    return (started(hook, tries=tries_of(entry), words=state.told),)
+
+
+def refused(hook: Hook, message: str, *, tries: int = 0) -> Condition:
     """Return the condition of a hook whose Job could not be created, which is tried again."""
-    return Condition(
-        hook.type, None, REFUSED, f"The Job of the {hook.name} hook was refused: {message}"
-    )
+    text = f"The Job of the {hook.name} hook was refused: {message}"
+    return Condition(hook.type, None, f"{REFUSED}{tries or ''}", text)
 
 
 def ended(hook: Hook, failure: str, *, hint: str = "") -> Condition:

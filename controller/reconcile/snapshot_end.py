@@ -26,11 +26,12 @@ from controller.api.objects import (
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, VOLUME_SNAPSHOT
 from controller.api.text import parse_time
-from controller.build.hook import FOREGROUND, POST_HOOK
+from controller.build.hook import HELD_BY_DELETION, POST_HOOK
 from controller.build.input import metrics_group
 from controller.plan import Delete, Finalizer, Note, Plan, Push, Ref, SetStatus, Write
 from controller.reconcile.backup_end import UPDATER, history_writes
 from controller.reconcile.closing import closing_writes
+from controller.reconcile.owed_hook import release
 from controller.reconcile.session_status import Outcome, session_duration
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.snapshot_retention import has_rule, removable
@@ -60,7 +61,7 @@ def end(
         "phase": result.phase.value,
         "sessionDuration": session_duration(session, now),
         "conditions": merged(
-            without(old.get("conditions") or (), Type.BACKUP_WAITING, Type.SNAPSHOTS_WAITING),
+            without(old.get("conditions") or (), *_PASSING),
             [*conditions, *retained, *cleaned, *pushed],
             now,
         ),
@@ -85,6 +86,7 @@ def end(
     )
 
 
+_PASSING = (Type.BACKUP_WAITING, Type.SNAPSHOTS_WAITING, Type.POST_HOOK_OWED)
 ADOPT = "drey.dev/adopt-stash-snapshots"
 """Annotation of a BackupConfiguration: `"true"` lets its retention count, and delete, the
 VolumeSnapshots that Stash made of its claims: unlabelled ones that are named `<claim>-<digits>`."""
@@ -103,28 +105,23 @@ def is_of_stash(snapshot: Obj) -> bool:
     return bool(claim) and is_named and not labels_of(snapshot)
 
 
-def release(session: Obj) -> tuple[Write, ...]:
-    """Return what lets go of a session whose hooks are done."""
-    if POST_HOOK not in finalizers_of(session):
-        return ()
-    # Without resourceVersion: it follows a write of the status.
-    ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
-    return (Finalizer(ref, POST_HOOK, present=False),)
-
-
 def background(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
-    """Return what turns a deletion in the foreground into one in the background.
+    """Return what turns any other deletion into one in the background.
 
     In the foreground the garbage collector deletes the Jobs of a session that is held, also the one
-    that is to set the application going again. Whoever deletes so still waits for the session.
+    that is to set the application going again. With `--cascade=orphan` that one would find what
+    lets it run commands without an owner. Whoever deletes so still waits for the session.
     """
     session = seen.session
-    is_over = status(session).get("phase") in FINAL_PHASES
-    if is_over or not {POST_HOOK, FOREGROUND} <= set(finalizers_of(session)):
+    finalizers = finalizers_of(session)
+    if status(session).get("phase") in FINAL_PHASES or POST_HOOK not in finalizers:
         return ()
     ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
-    write = Finalizer(ref, FOREGROUND, present=False)
-    return () if seen.refusal is not None and seen.refusal.write == write else (write,)
+    writes = [
+        Finalizer(ref, name, present=False) for name in HELD_BY_DELETION if name in finalizers
+    ]
+    refused = None if seen.refusal is None else seen.refusal.write
+    return tuple(write for write in writes if write != refused)
 
 
 def _retention(

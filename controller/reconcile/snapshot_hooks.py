@@ -1,38 +1,35 @@
 """The Jobs of a backup session's hooks: what they are built from, and when the second one is due.
 
-The preBackup Job carries the whole postBackup Job: whatever becomes of the configuration, an
-application that was quiesced is set going again.
+The postBackup Job is built before the preBackup Job is created, and the session keeps it: whatever
+becomes of the configuration, an application that was quiesced is set going again.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import get_args
+from datetime import datetime, timedelta
 
 from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
 from controller.api.conditions import Condition, Phase, Type, status_of, target_found
 from controller.api.hooks import ExecutionPolicy, Handler, hook_input
-from controller.api.names import hook_job_name
 from controller.api.objects import (
     Obj,
-    annotations_of,
-    controller_uid,
     dig,
     finalizers_of,
     is_deleting,
     name_of,
     namespace_of,
+    status,
     uid_of,
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB, PVC
+from controller.api.text import parse_time
 from controller.api.workload import selector_of
-from controller.build.hook import FOREGROUND, POST_HOOK, HookOrder, hook_job
+from controller.build.hook import POST_HOOK, HookOrder, hook_job
 from controller.build.hook import Hook as When
 from controller.build.identity import hook_account, hook_identity, hook_rbac
-from controller.plan import CreateOnce, Write
+from controller.plan import FOREIGN_NAMESAKE, CreateOnce, Delete, Ref, Write
 from controller.reconcile.hook_execution import (
     POST_BACKUP,
-    POST_HOOK_POLICY,
     Busy,
     Idle,
     Lost,
@@ -42,14 +39,20 @@ from controller.reconcile.hook_execution import (
     is_allowed,
     progress,
     refused,
+    retold,
     skipped,
     started,
 )
+from controller.reconcile.owed_hook import owed_annotations, owed_hook
 from controller.reconcile.references import target_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 
 REFUSED_S = 10.0
 """How soon a postBackup Job that was refused is tried again: an application may be waiting."""
+MOST_REFUSED_S = 7200
+"""For so long at least a refused postBackup Job is tried again: quotas are full for an hour."""
+MOST_TRIES = 5
+"""How many postBackup Jobs there are at most of which none says how the hook went."""
 TERMINATING = "because it is being terminated"
 """What the API server says of a namespace in which nothing can be created any more."""
 DATA_IS_SAFE = ". The backup itself may have succeeded: see the hosts"
@@ -80,29 +83,25 @@ class Step:
     failure: str = ""
 
 
-def carries_post_hook(seen: SnapshotSessionObserved) -> bool:
-    """Tell whether the preBackup Job has the postBackup Job with it."""
-    return POST_HOOK in annotations_of(seen.pre.job or {})
+def owed_by(
+    seen: SnapshotSessionObserved, configuration: Obj, spec: BackupConfigurationSpec
+) -> Mapping[str, str] | str:
+    """Return the postBackup hook as the session is to have it with it, or what is wrong with it."""
+    if spec.hooks is None or spec.hooks.post_backup is None:
+        return {}
+    post = _job(seen, (configuration, spec), spec.hooks.post_backup, "post")
+    if isinstance(post, str):
+        return post
+    return owed_annotations(seen.session, post, spec.hooks.post_backup.execution_policy)
 
 
 def pre_hook_writes(
     seen: SnapshotSessionObserved, configuration: Obj, spec: BackupConfigurationSpec
 ) -> tuple[Write, ...] | str:
-    """Return what creates the preBackup Job, or what is wrong with one of the hooks."""
-    hooks = spec.hooks
-    if hooks is None or hooks.pre_backup is None:
+    """Return what creates the preBackup Job, or what is wrong with it."""
+    if spec.hooks is None or spec.hooks.pre_backup is None:
         return "it has no preBackup hook"
-    annotations = {}
-    if hooks.post_backup is not None:
-        # Built now: a problem with it must be known before anything is quiesced.
-        post = _job(seen, (configuration, spec), hooks.post_backup, "post")
-        if isinstance(post, str):
-            return post
-        annotations = {
-            POST_HOOK: json.dumps(post, separators=(",", ":")),
-            POST_HOOK_POLICY: hooks.post_backup.execution_policy,
-        }
-    job = _job(seen, (configuration, spec), hooks.pre_backup, "pre", annotations)
+    job = _job(seen, (configuration, spec), spec.hooks.pre_backup, "pre")
     if isinstance(job, str):
         return job
     return (*_access(seen, configuration, spec), CreateOnce(JOB, job))
@@ -116,23 +115,37 @@ def post_step(
     `phase` is the outcome, None while it is open. `are_cut` says that no VolumeSnapshot of the
     session will be cut any more: an application may go on although none is ready.
     """
-    timeout_s = hook_timeout_s(seen.configuration)
+    conditions = dig(seen.session, "status", "targets", 0, "conditions") or ()
     state = progress(
         POST_BACKUP,
-        dig(seen.session, "status", "targets", 0, "conditions") or (),
+        conditions,
         seen.post,
         now=now,
         limits=seen.limits,
-        timeout_s=timeout_s,
+        timeout_s=hook_timeout_s(seen.configuration),
+        repeats=True,
     )
     match state:
         case Over(failure, is_recorded):
             new = None if is_recorded else ended(POST_BACKUP, failure, hint=DATA_IS_SAFE)
             return Step(is_done=True, condition=new, failure=failure)
         case Busy(requeue_after_s):
-            return Step(is_done=False, requeue_after_s=requeue_after_s)
+            told = next(iter(retold(POST_BACKUP, conditions, state)), None)
+            return Step(is_done=False, condition=told, requeue_after_s=requeue_after_s)
+        case Lost(failure, tries) if tries >= MOST_TRIES:
+            return _failed(f"{failure} (of {tries} Jobs none reported)")
+        case Lost() if seen.post.job is not None:
+            return _removed(seen, seen.post.job)
         case Idle() | Lost():
             return _begin(seen, state, phase, now, are_cut=are_cut)
+
+
+def _removed(seen: SnapshotSessionObserved, job: Obj) -> Step:
+    """Make room for the next Job, which has the same name."""
+    delete = Delete(Ref(JOB, namespace_of(job), name_of(job), uid_of(job)))
+    if seen.refusal is not None and seen.refusal.write == delete:
+        return _failed(f"its Job cannot be deleted to be created again: {seen.refusal.message}")
+    return Step(is_done=False, writes=(delete,), requeue_after_s=REFUSED_S)
 
 
 def _begin(
@@ -147,18 +160,30 @@ def _begin(
     if hook is None:
         unclear = _failed("its Job is gone, and nothing says any more what it was to do")
         return Step(is_done=True) if state == Idle() and not _is_owed(seen) else unclear
-    is_last = not dig(seen.session, "spec", "retryLeft") or _is_abandoned(seen)
-    allowed = is_allowed(hook.policy, phase, is_last_try=is_last)
+    allowed = is_allowed(hook.policy, phase, is_last_try=_is_last(seen))
     if allowed is None or (phase is None and not are_cut):
         return Step(is_done=False)
     if not allowed and phase is not None:
         return Step(is_done=True, condition=skipped(POST_BACKUP, hook.policy, phase))
     if isinstance(hook.job, str):
         return _failed(hook.job)
-    if seen.refusal is not None and seen.refusal.write in hook.writes:
-        return _refused(seen, seen.refusal.message, state, now)
-    condition = started(POST_BACKUP, again=isinstance(state, Lost))
-    return Step(is_done=False, condition=condition, writes=hook.writes)
+    writes, refusal = hook.writes, seen.refusal
+    if refusal is not None and refusal.write in writes:
+        if refusal.reason != FOREIGN_NAMESAKE or refusal.write == writes[-1]:
+            return _refused(seen, refusal.message, state, now)
+        # Deleted with `--cascade=orphan`, a session owns its identity no more; that it has one, and
+        # may use it, was so before the first hook.
+        writes = writes[-1:]
+    condition = started(POST_BACKUP, tries=state.tries + 1)
+    return Step(is_done=False, condition=condition, writes=writes)
+
+
+def _is_last(seen: SnapshotSessionObserved) -> bool:
+    """Tell whether no other session follows when this one fails."""
+    configuration, left = seen.configuration, dig(seen.session, "spec", "retryLeft")
+    if not left or seen.spec is None or seen.spec.retry_config is None:
+        return True
+    return is_deleting(seen.session) or configuration is None or is_deleting(configuration)
 
 
 def _is_owed(seen: SnapshotSessionObserved) -> bool:
@@ -169,12 +194,14 @@ def _is_owed(seen: SnapshotSessionObserved) -> bool:
 
 
 def _refused(seen: SnapshotSessionObserved, said: str, state: Idle | Lost, now: datetime) -> Step:
-    """Try again for as long as the hook might take: what refuses may be full for a moment."""
-    since = state.refused_since if isinstance(state, Idle) else None
-    waited_s = (now - since).total_seconds() if since else 0.0
-    if TERMINATING in said or waited_s >= hook_timeout_s(seen.configuration):
+    """Try again: what refuses may be full for a while, and an application may be waiting."""
+    since = (state.refused_since if isinstance(state, Idle) else None) or now
+    ends = since + timedelta(seconds=MOST_REFUSED_S)
+    if deadline := status(seen.session).get("sessionDeadline"):
+        ends = max(ends, parse_time(deadline))
+    if TERMINATING in said or now >= ends:
         return _failed(said)
-    condition = refused(POST_BACKUP, said)
+    condition = refused(POST_BACKUP, said, tries=state.tries)
     return Step(is_done=False, condition=condition, requeue_after_s=REFUSED_S)
 
 
@@ -185,8 +212,9 @@ def _failed(failure: str) -> Step:
 
 def post_hook_of(seen: SnapshotSessionObserved) -> PostHook | None:
     """Return the postBackup hook, None when there is none or nothing tells of it any more."""
-    if carries_post_hook(seen):
-        return _carried(seen, annotations_of(seen.pre.job or {}))
+    if (owed := owed_hook(seen.session)) is not None:
+        policy, carried = owed
+        return PostHook(policy, carried, _access_of(seen, carried))
     configuration, spec = seen.configuration, seen.spec
     if configuration is None or spec is None or spec.hooks is None:
         return None
@@ -196,34 +224,13 @@ def post_hook_of(seen: SnapshotSessionObserved) -> PostHook | None:
     return PostHook(handler.execution_policy, job, _access(seen, configuration, spec))
 
 
-def _carried(seen: SnapshotSessionObserved, annotations: Obj) -> PostHook:
-    """Return the hook that the preBackup Job has with it. Whoever may edit Jobs may edit that."""
-    given = annotations.get(POST_HOOK_POLICY)
-    policies: tuple[ExecutionPolicy, ...] = get_args(ExecutionPolicy)
-    policy = next((known for known in policies if known == given), policies[0])
-    try:
-        job = json.loads(annotations[POST_HOOK])
-        session = seen.session
-        is_ours = (
-            namespace_of(job) == namespace_of(session)
-            and name_of(job) == hook_job_name(name_of(session), "post")
-            and controller_uid(job) == uid_of(session)
-        )
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        is_ours = False
-    if not is_ours:
-        return PostHook(policy, f"annotation {POST_HOOK} of its preBackup Job was changed")
-    return PostHook(policy, job, _access_of(seen, job))
-
-
 def _access_of(seen: SnapshotSessionObserved, job: Obj) -> tuple[Write, ...]:
-    """Return what lets a carried Job run commands, nothing where that is there.
+    """Return what lets an owed Job run commands, nothing where that is there.
 
-    Of a session that is deleted in the foreground the garbage collector may have taken it.
+    Of a session that is being deleted the garbage collector may have taken either half of it.
     """
     session = seen.session
-    is_there = bool(seen.access) and FOREGROUND not in finalizers_of(session)
-    if is_there or not is_deleting(session):
+    if seen.access and not is_deleting(session):
         return ()
     account = str(dig(job, "spec", "template", "spec", "serviceAccountName") or "")
     given = "" if account == hook_identity(BACKUP_SESSION, name_of(session)) else account
@@ -242,7 +249,6 @@ def _job(
     invoker: tuple[Obj, BackupConfigurationSpec],
     handler: Handler,
     when: When,
-    annotations: dict[str, str] | None = None,
 ) -> Obj | str:
     configuration, spec = invoker
     target = seen.reading.target if seen.reading else None
@@ -274,8 +280,9 @@ def _job(
         document=document,
         hook=when,
         service_account=account,
+        start_s=seen.limits.start_s,
     )
-    job = hook_job(order, annotations=annotations)
+    job = hook_job(order)
     return "; ".join(str(problem) for problem in job) if isinstance(job, tuple) else job
 
 
@@ -286,8 +293,3 @@ def _access(
         BACKUP_SESSION, seen.session, configuration, BACKUP_CONFIGURATION, spec.runtime_settings
     )
     return tuple(CreateOnce(resource, body) for resource, body in objects)
-
-
-def _is_abandoned(seen: SnapshotSessionObserved) -> bool:
-    configuration = seen.configuration
-    return is_deleting(seen.session) or configuration is None or is_deleting(configuration)

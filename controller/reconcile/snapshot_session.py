@@ -27,16 +27,18 @@ from controller.plan import Plan
 from controller.reconcile import retry
 from controller.reconcile.backup_start import hindrance
 from controller.reconcile.hook_execution import (
+    POST_BACKUP,
     PRE_BACKUP,
     Busy,
-    Lost,
     Over,
     ended,
     hook_timeout_s,
+    is_started,
     progress,
+    retold,
 )
-from controller.reconcile.snapshot_end import background, release
-from controller.reconcile.snapshot_hooks import carries_post_hook
+from controller.reconcile.owed_hook import is_owed, owed_hook, release
+from controller.reconcile.snapshot_end import background
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_settlement import abandoned, settle
 from controller.reconcile.snapshot_sources import Sources, sources_of
@@ -44,6 +46,7 @@ from controller.reconcile.snapshot_start import (
     begin,
     creation_writes,
     record,
+    record_lost,
     started_plan,
     started_status,
 )
@@ -70,17 +73,18 @@ def plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
 def _plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     session = seen.session
     is_held = POST_HOOK in finalizers_of(session)
-    if status(session).get("phase") in FINAL_PHASES and not is_held:
+    is_over = status(session).get("phase") in FINAL_PHASES
+    if not is_held and (is_over or is_deleting(session)):
         return Plan() if is_deleting(session) else retry.plan(seen, now)
-    if is_deleting(session) and not is_held:
-        return Plan()
-    if status(session).get("phase") not in FINAL_PHASES:
+    if not is_over:
         if is_begun(session):
             return _follow(seen, now)
         if seen.executor.job is not None or seen.pre.job is not None:
             return record(seen, now)
         if not is_deleting(session):
             return begin(seen, now)
+        if is_owed(session):
+            return record_lost(seen, now)
     return Plan(writes=release(session), facts={"step": "released"})
 
 
@@ -100,10 +104,12 @@ def needs_reading(seen: SnapshotSessionObserved, now: datetime) -> bool:
         is_hidden = seen.executor.job is not None or seen.pre.job is not None
         return is_hidden or (not is_deleting(session) and hindrance(seen) is None)
     conditions = target_conditions(session)
-    if status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED) is None:
-        return status_of(conditions, Type.PRE_BACKUP_HOOK) == "True"
+    pre = status_of(conditions, Type.PRE_BACKUP_HOOK)
+    if status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED) is None and pre != "False":
+        return pre == "True"
     post = status_of(conditions, Type.POST_BACKUP_HOOK)
-    if post in ("True", "False") or carries_post_hook(seen):
+    is_running = seen.post.job is not None and is_started(conditions, POST_BACKUP)
+    if is_running or post in ("True", "False") or owed_hook(session) is not None:
         return False
     has_post = spec.hooks is not None and spec.hooks.post_backup is not None
     return has_post and hosts_of(seen, now).are_cut
@@ -123,12 +129,13 @@ def _follow(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         case Busy(requeue_after_s, words):
             # Even if nobody wants the backup any more: what it began must be known to be over
             # before the application is set going again.
+            told = retold(PRE_BACKUP, target_conditions(session), state)
+            new = changed_status(session, now, target=told)
             facts = {"step": "waiting_for_hook", **({"words": words} if words else {})}
-            return Plan(requeue_after_s=requeue_after_s, facts=facts)
+            writes = status_writes(session, new)
+            return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Over(failure, is_recorded=False):
             return _record_pre_hook(seen, failure, now)
-        case Lost():
-            return _record_pre_hook(seen, "its Job was deleted before it ended", now)
     conditions = target_conditions(session)
     ensured = status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED)
     if ensured is None and status_of(conditions, Type.PRE_BACKUP_HOOK) == "True":

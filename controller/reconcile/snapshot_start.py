@@ -6,18 +6,18 @@ from typing import Any, assert_never
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import Condition, Phase, Type, merged
 from controller.api.names import snapshot_job_name
-from controller.api.objects import Obj, dig, finalizers_of, name_of, namespace_of
+from controller.api.objects import Obj, dig, name_of, namespace_of
 from controller.api.report import Reason
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB
 from controller.build.creation import CreationOrder, creation_job, snapshot_input
-from controller.build.hook import POST_HOOK
 from controller.build.identity import snapshot_account
-from controller.plan import CreateOnce, Finalizer, Plan, Ref, Write
+from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
-from controller.reconcile.hook_execution import PRE_BACKUP, started
+from controller.reconcile.hook_execution import PRE_BACKUP, ended, started
+from controller.reconcile.owed_hook import hold, is_owed
 from controller.reconcile.session_status import Outcome
 from controller.reconcile.snapshot_end import end
-from controller.reconcile.snapshot_hooks import pre_hook_writes
+from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.snapshot_sources import Sources, sources_of
 from controller.reconcile.snapshot_status import (
@@ -41,6 +41,8 @@ def begin(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     match hindered:
         case Wait():
             return Plan(requeue_after_s=WAIT_S)
+        case Skip() if is_owed(seen.session):
+            return record_lost(seen, now)
         case Skip(message):
             skipped = Condition(Type.BACKUP_SKIPPED, True, "SkippedTakingNewBackup", message)
             return end(seen, Outcome(Phase.SKIPPED, message), now, target={}, conditions=[skipped])
@@ -102,10 +104,12 @@ def _start_pre_hook(
     now: datetime,
 ) -> Plan:
     """Create the preBackup Job; before it, see to it that the postBackup hook will run."""
-    hooks = spec.hooks
-    if hooks and hooks.post_backup and POST_HOOK not in finalizers_of(seen.session):
-        ref = Ref.to(BACKUP_SESSION, seen.session)
-        return Plan(writes=(Finalizer(ref, POST_HOOK, present=True),), facts={"step": "held"})
+    # Built now: a problem with it must be known before anything is quiesced.
+    owed = owed_by(seen, configuration, spec)
+    if isinstance(owed, str):
+        return _fail_to_start(seen, owed, now, sources)
+    if owed and (held := hold(seen.session, owed, now)):
+        return Plan(writes=held, facts={"step": "held"})
     writes = pre_hook_writes(seen, configuration, spec)
     if isinstance(writes, str):
         return _fail_to_start(seen, writes, now, sources)
@@ -161,6 +165,17 @@ def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     return Plan(
         writes=status_writes(seen.session, new), facts={"step": "job_found", "job": name_of(job)}
     )
+
+
+def record_lost(seen: SnapshotSessionObserved, now: datetime) -> Plan:
+    """Write down that the preBackup hook may have run: there is no Job of it, or none any more.
+
+    The status does not say that it was created, but a crash may have kept it from that.
+    """
+    text = "whether its Job was created is not known, and it is not there"
+    new = started_status(seen, Sources(()), ended(PRE_BACKUP, text), now)
+    facts = {"step": "pre_hook_ended", "error": text}
+    return Plan(writes=status_writes(seen.session, new), facts=facts)
 
 
 def started_status(

@@ -152,14 +152,24 @@ def changed_status(
     session: Obj,
     now: datetime,
     *,
-    target: Iterable[Condition] = (),
+    target: Sequence[Condition] = (),
     hosts: Iterable[Host] = (),
     conditions: Iterable[Condition] = (),
 ) -> dict[str, Any]:
-    """Return the status with new conditions and failures; a success is written at the end."""
+    """Return the status with new conditions and failures; a success is written at the end.
+
+    What is Unknown for another reason than before is so from now on: hooks are timed by that.
+    """
     old = status(session)
     old_target = dig(old, "targets", 0) or {}
-    new_target = {**old_target, "conditions": merged(target_conditions(session), target, now)}
+    fresh = {condition.type.value: condition.reason for condition in target}
+    kept = [
+        entry
+        for entry in target_conditions(session)
+        if entry.get("status") != "Unknown"
+        or fresh.get(str(entry.get("type")), entry.get("reason")) == entry.get("reason")
+    ]
+    new_target = {**old_target, "conditions": merged(kept, target, now)}
     failed = {host.name: host for host in hosts if host.phase is Phase.FAILED}
     if failed:
         entries = old_target.get("stats") or [{"hostname": name} for name in failed]

@@ -1,7 +1,6 @@
 """Every manifest that we build, against a real API server: strictly validated, nothing stored."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,7 +25,7 @@ from controller.api.restore import RestoreSessionSpec
 from controller.build.catalog import catalogue
 from controller.build.creation import CreationOrder, creation_job
 from controller.build.cronjob import trigger_cron_job
-from controller.build.hook import POST_HOOK, HookOrder, hook_job
+from controller.build.hook import HookOrder, hook_job
 from controller.build.identity import claim_rbac, hook_rbac, snapshot_rbac
 from controller.build.job import backup_job, job_rbac, restore_job, unlock_job
 from controller.build.order import JobOrder
@@ -183,8 +182,8 @@ def snapshot_manifests() -> Iterator[tuple[str, Obj]]:
     """Yield every object of the driver VolumeSnapshotter that we build, with a name."""
     for name, order in snapshot_orders():
         if isinstance(order, HookOrder):
-            post = {POST_HOOK: json.dumps(job(hook_job(order)))}
-            yield f"hook-{name}", job(hook_job(order, annotations=post))
+            yield f"hook-{name}", job(hook_job(order))
+            yield f"hook-post-{name}", job(hook_job(dataclasses.replace(order, hook="post")))
             of = (order.session_resource, order.session, order.invoker, order.invoker_resource)
             objects: Iterable[Obj] = (body for _, body in hook_rbac(*of, order.runtime_settings))
         else:

@@ -5,7 +5,7 @@ VolumeSnapshots is written down in `violations` at the moment when it does.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.creation import SESSION_UID, CreationInput
@@ -15,6 +15,7 @@ from controller.api.objects import (
     Obj,
     controller_uid,
     dig,
+    finalizers_of,
     is_deleting,
     key_of,
     labels_of,
@@ -34,9 +35,11 @@ from controller.api.resources import (
     SERVICE_ACCOUNT,
     STATEFUL_SET,
     VOLUME_SNAPSHOT,
+    Resource,
 )
 from controller.api.text import format_time, parse_time
 from controller.kube.errors import Forbidden
+from controller.reconcile.snapshot_hooks import MOST_REFUSED_S, MOST_TRIES
 from controller.reconcile.snapshot_wait import claim_of
 from tests.support.builders import DISRUPTED, NAMESPACE, configuration, session
 from tests.support.snapshot_sessions import (
@@ -50,6 +53,7 @@ from tests.support.snapshot_sessions import (
 )
 from tests.support.toy_cluster import ToyCluster, ToyServer, is_finished
 
+FOREGROUND = "foregroundDeletion"
 RETRIES = 3
 REPORTED = 1
 
@@ -69,19 +73,25 @@ class SnapshotServer(ToyServer):
         """How many Jobs were made, by session and kind."""
         self.deleted: dict[tuple[str, str], int] = {}
         """How many of them somebody deleted by hand."""
-        self.pre_ran: set[str] = set()
-        """Sessions whose application may be frozen: a pod of the preBackup Job was started."""
+        self.frozen: set[str] = set()
+        """Sessions whose application may be frozen: a pod of the preBackup Job was started, and no
+        postBackup hook has ended well since."""
+        self.excused: set[str] = set()
+        """Sessions whose postBackup hook did what it could: it said itself that it failed."""
         self.pre_succeeded: set[str] = set()
         self.was_ready: set[tuple[str, str]] = set()
         """Session and claim of each VolumeSnapshot that was ever ready."""
-        self.refused: set[str] = set()
-        """Sessions whose postBackup Job a quota refused."""
+        self.refused: dict[str, datetime] = {}
+        """Sessions whose postBackup Job a quota refused, and since when."""
 
     def create(self, resource: Any, namespace: str, body: Obj, **options: Any) -> Obj:
         """Create an object; a quota concerns the Jobs."""
         if resource == JOB and self.quota_full:
             if kind_of(name_of(body)) == "post":
-                self.refused.add(str(controller_uid(body)))
+                owner = str(controller_uid(body))
+                since = self.refused.setdefault(owner, self.now)
+                if (self.now - since).total_seconds() >= MOST_REFUSED_S:
+                    self.excused.add(owner)
             raise Forbidden("exceeded quota: count/jobs.batch", code=403)
         return super().create(resource, namespace, body, **options)
 
@@ -91,8 +101,11 @@ class SnapshotServer(ToyServer):
         count = self.made.get((owner, kind), 0) + 1
         self.made[owner, kind] = count
         # Of what was deleted before any status spoke of it nothing is left.
-        if count > 1 + self.deleted.get((owner, kind), 0):
+        most = MOST_TRIES if kind == "post" else 1
+        if count > most + self.deleted.get((owner, kind), 0):
             self.violations.append(f"{name_of(body)} for the {count}. time")
+        if kind == "post" and count >= MOST_TRIES:
+            self.excused.add(owner)
         if kind == "pre" and (owner, "vs") in self.made:
             self.violations.append(f"{name_of(body)} after the VolumeSnapshots")
         if kind == "vs" and (owner, "pre") in self.made and owner not in self.pre_succeeded:
@@ -163,7 +176,7 @@ class SnapshotCluster(ToyCluster):
     # the Job controller and the pods
 
     def sync_job(self, job: dict[str, Any]) -> bool:
-        """Let the Job controller work: of a hook a pod is tried once, else killed ones replaced."""
+        """Let the Job controller work: preBackup has one pod, others get one for each killed."""
         if is_finished(job):
             return False
         pods = self.pods_of(job)
@@ -171,7 +184,7 @@ class SnapshotCluster(ToyCluster):
             return self._finish(job, "Complete")
         failed = [p for p in pods if status(p)["phase"] == "Failed"]
         lost = self.lost.get(str(uid_of(job)), 0)
-        if kind_of(name_of(job)) == "vs":
+        if kind_of(name_of(job)) != "pre":
             counted = [p for p in failed if DISRUPTED not in status(p)["conditions"]]
             codes = [
                 dig(p, "status", "containerStatuses", 0, "state", "terminated", "exitCode")
@@ -202,10 +215,12 @@ class SnapshotCluster(ToyCluster):
                 self._finish(job, "Failed")
 
     def start_pod(self, pod: dict[str, Any]) -> None:
-        """Start a pod."""
+        """Start a pod that waits for it."""
+        if status(pod)["phase"] != "Pending":
+            return
         super().start_pod(pod)
         if (job := self._job_of(pod)) and kind_of(name_of(job)) == "pre":
-            self.server.pre_ran.add(str(controller_uid(job)))
+            self.server.frozen.add(str(controller_uid(job)))
 
     def remove_pod(self, pod: dict[str, Any]) -> None:
         """Remove a pod; its Job counts it."""
@@ -228,6 +243,9 @@ class SnapshotCluster(ToyCluster):
         if kind != "vs":
             if kind == "pre" and not refuse:
                 self.server.pre_succeeded.add(owner)
+            if kind == "post":
+                self.server.frozen.discard(owner)
+                self.server.excused |= {owner} if refuse else set()
             report = hook_report("exit code 3" if refuse else "")
             self.end_pod(pod, code=1 if refuse else 0, message=report)
             return
@@ -298,8 +316,32 @@ class SnapshotCluster(ToyCluster):
             self.ready(snapshot)
         return super()._stir(end) or bool(open_ones)
 
+    def delete_in_the_foreground(self, found: Obj) -> None:
+        """Delete a session with `--cascade=foreground`: what belongs to it goes first."""
+        held = [*finalizers_of(found), *({FOREGROUND} - set(finalizers_of(found)))]
+        self.server.put_object(BACKUP_SESSION, {**found, "metadata": {
+            **meta(found), "finalizers": held, "deletionTimestamp": format_time(self.server.now),
+        }})  # fmt: skip
+        self.collect_garbage()
+
+    def _collect_in_the_foreground(self) -> None:
+        for found in self.server.all(BACKUP_SESSION):
+            if FOREGROUND not in finalizers_of(found):
+                continue
+            for resource in (JOB, SERVICE_ACCOUNT, ROLE_BINDING):
+                for child in self.server.all(resource):
+                    if controller_uid(child) == uid_of(found):
+                        self.count_deletion(resource, child)
+                        self.server.remove(resource, key_of(child))
+            left = [name for name in finalizers_of(found) if name != FOREGROUND]
+            metadata = {**meta(found), "finalizers": left}
+            self.server.put_object(BACKUP_SESSION, {**found, "metadata": metadata})
+            if not left:
+                self.server.remove(BACKUP_SESSION, key_of(found))
+
     def collect_garbage(self) -> None:
-        """Remove what a controller made for a session that was gone already."""
+        """Remove what a controller made for a session that is gone, or goes in the foreground."""
+        self._collect_in_the_foreground()
         sessions = {str(uid_of(found)) for found in self.server.all(BACKUP_SESSION)}
         for resource in (JOB, SERVICE_ACCOUNT, ROLE_BINDING):
             for found in self.server.all(resource):
@@ -308,10 +350,15 @@ class SnapshotCluster(ToyCluster):
                     self.server.remove(resource, key_of(found))
 
     def delete_by_hand(self, job: Obj) -> None:
-        """Delete a Job: of hooks only postBackup's is deleted in these stories."""
-        key = (str(controller_uid(job)), kind_of(name_of(job)))
-        self.server.deleted[key] = self.server.deleted.get(key, 0) + 1
+        """Delete a Job."""
+        self.count_deletion(JOB, job)
         self.server.remove(JOB, key_of(job))
+
+    def count_deletion(self, resource: Resource, found: Obj) -> None:
+        """Take note that a Job goes without having ended."""
+        if resource == JOB:
+            key = (str(controller_uid(found)), kind_of(name_of(found)))
+            self.server.deleted[key] = self.server.deleted.get(key, 0) + 1
 
     def is_final(self) -> bool:
         """Tell whether no session is deleted and still there."""

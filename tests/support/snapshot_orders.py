@@ -99,6 +99,7 @@ def hook_order(**changes: Any) -> HookOrder:
         document=HookInput("preBackup", "demo", label_selector="app=db", command=("sync",)),
         hook="pre",
         service_account="stash-hook-identity-nightly-1767323045",
+        start_s=600.0,
     )
     return replace(usual, **changes)
 

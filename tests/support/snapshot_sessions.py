@@ -1,6 +1,5 @@
 """Observed worlds of backups by VolumeSnapshots: a StatefulSet with three claims, all in order."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,16 +8,20 @@ from controller.api.backup import BackupConfigurationSpec
 from controller.api.creation import SESSION_NAME, SESSION_UID
 from controller.api.model import parse_spec
 from controller.api.names import hook_job_name, snapshot_job_name
-from controller.api.objects import Key, Obj, name_of, uid_of
+from controller.api.objects import Key, Obj, Uid, finalizers_of, name_of, uid_of
 from controller.api.report import HostReport, RunReport
 from controller.api.report_encoding import encode
+from controller.api.resources import ROLE_BINDING
+from controller.build.hook import POST_HOOK
 from controller.build.labels import BACKUP, own_labels
-from controller.plan import CreateOnce, Plan, SetStatus
+from controller.plan import CreateOnce, Finalizer, Plan, Ref, SetStatus
 from controller.reconcile.observed import Executor, Limits
+from controller.reconcile.owed_hook import hold, owed_annotations
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from tests.support.builders import (
     INSTALLATION,
     NAMESPACE,
+    NOW,
     before,
     condition,
     configuration,
@@ -33,6 +36,7 @@ from tests.support.builders import (
 CLAIMS = ("data-db-0", "data-db-1", "data-db-2")
 PRE = {"exec": {"command": ["freeze"]}}
 POST = {"exec": {"command": ["thaw"]}}
+HOOK_ACCESS = Ref(ROLE_BINDING, NAMESPACE, "stash-hook-identity-nightly-1", Uid("uid-of-binding"))
 NO_HOSTS = encode(RunReport(hosts=()), 4096)
 
 
@@ -140,11 +144,12 @@ ENSURED = condition("BackupExecutorEnsured", age_s=60, reason="SuccessfullyEnsur
 def hook_entry(kind: str, status: str = "True", *, reason: str = "", age_s: float = 30) -> Obj:
     """Return the condition of a hook; `kind` is Pre or Post."""
     usual = "HookStarted" if status == "Unknown" else "R"
+    texts = {"False": "it broke", "Unknown": f"Executing {kind.lower()}Backup hook."}
     return condition(
         f"{kind}BackupHookExecutionSucceeded",
         status,
         reason=reason or usual,
-        message="it broke" if status == "False" else "",
+        message=texts.get(status, ""),
         age_s=age_s,
     )
 
@@ -188,19 +193,28 @@ def creation_job(of: Obj, **fields: Any) -> dict[str, Any]:
     return _named(job(of, **fields), snapshot_job_name(name_of(of)))
 
 
-def hook_of(of: Obj, when: str = "pre", *, carried: Obj | None = None, **fields: Any) -> Any:
-    """Return the Job of a hook, with the postBackup Job that it carries."""
-    made = _named(job(of, **fields), hook_job_name(name_of(of), when))
-    if carried is not None:
-        made["metadata"]["annotations"] = {
-            "drey.dev/post-hook": json.dumps(carried),
-            "drey.dev/post-hook-policy": "Always",
-        }
-    return made
+def hook_of(of: Obj, when: str = "pre", **fields: Any) -> dict[str, Any]:
+    """Return the Job of a hook."""
+    return _named(job(of, **fields), hook_job_name(name_of(of), when))
+
+
+def owing(of: Obj, carried: Any = None, *, policy: Any = "Always") -> dict[str, Any]:
+    """Return a session that is held, with the postBackup Job that it owes."""
+    owed = owed_annotations(of, post_job(of) if carried is None else carried, policy)
+    assert not isinstance(owed, str)
+    first, second = hold(of, owed, NOW)
+    assert isinstance(first, SetStatus)
+    assert isinstance(second, Finalizer)
+    metadata = {
+        **of["metadata"],
+        "finalizers": [*dict.fromkeys([*finalizers_of(of), second.name])],
+        "annotations": dict(second.annotations),
+    }
+    return {**of, "metadata": metadata, "status": first.status}
 
 
 def post_job(of: Obj) -> dict[str, Any]:
-    """Return a postBackup Job as a preBackup Job carries it."""
+    """Return a postBackup Job as its session has it with it."""
     made = hook_of(of, "post")
     return {key: value for key, value in made.items() if key != "status"}
 
@@ -229,8 +243,12 @@ def hook_report(error: str = "") -> str:
 
 
 def observed(raw: Obj | None = None, **fields: Any) -> SnapshotSessionObserved:
-    """Return the input of `snapshot_session.plan`; by default the session can start."""
+    """Return the input of `snapshot_session.plan`; by default the session can start.
+
+    What lets hooks run commands is there for one that is held.
+    """
     raw = raw or session(age_s=0)
+    access = (HOOK_ACCESS,) if POST_HOOK in finalizers_of(raw) else ()
     spec = fields.pop("spec", None) or snapshot_spec()
     invoker = fields.pop("configuration", configuration(spec=spec))
     parsed = parse_spec(BackupConfigurationSpec, invoker) if invoker is not None else None
@@ -241,7 +259,7 @@ def observed(raw: Obj | None = None, **fields: Any) -> SnapshotSessionObserved:
         fields.pop("executor", Executor()),
         INSTALLATION,
         fields.pop("limits", Limits()),
-        **{"reading": reading(), **fields},
+        **{"reading": reading(), "access": access, **fields},
     )
 
 

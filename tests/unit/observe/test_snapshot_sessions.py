@@ -151,7 +151,7 @@ def test_nobody_asks_for_the_job_of_volume_snapshots_that_are_all_there(
     assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Running"
 
 
-def test_the_job_that_carries_the_post_hook_is_looked_for_live(
+def test_the_first_job_of_a_session_that_is_held_is_looked_for_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A session that is held must not be let go because a cache is late."""

@@ -30,7 +30,7 @@ from controller.api.resources import (
 )
 from controller.observe.routes import SESSION_LANE
 from tests.support.builders import NAMESPACE
-from tests.support.snapshot_cluster import SnapshotCluster, kind_of
+from tests.support.snapshot_cluster import SnapshotCluster
 from tests.support.snapshot_sessions import CLAIMS
 from tests.support.toy_cluster import CACHED, Fuse
 
@@ -131,9 +131,8 @@ def kill_node(cluster: SnapshotCluster, index: int) -> None:
 
 
 def delete_job(cluster: SnapshotCluster, index: int) -> None:
-    """Delete a Job by hand, but not the one that carries the other."""
-    jobs = [job for job in cluster.server.all(JOB) if kind_of(name_of(job)) != "pre"]
-    if jobs:
+    """Delete a Job by hand."""
+    if jobs := cluster.server.all(JOB):
         cluster.delete_by_hand(jobs[index % len(jobs)])
 
 
@@ -172,6 +171,12 @@ def delete_session(cluster: SnapshotCluster, index: int) -> None:
         cluster.server.remove(BACKUP_SESSION, key_of(found[index % len(found)]))
 
 
+def delete_in_the_foreground(cluster: SnapshotCluster, index: int) -> None:
+    """Delete a session, and first what belongs to it."""
+    if found := cluster.server.all(BACKUP_SESSION):
+        cluster.delete_in_the_foreground(found[index % len(found)])
+
+
 def pass_time(cluster: SnapshotCluster, index: int) -> None:
     """Let seconds, minutes, or an hour pass."""
     cluster.pass_time((1, 3, 70, 400, 3600)[index % 5])
@@ -185,7 +190,7 @@ def quota(cluster: SnapshotCluster, index: int) -> None:
 ACTIONS: list[Action] = [
     new_session, deliver, catch_up, turn, any_turn, work_off, crash, restart, sync_jobs, start_pod,
     end_pod, remove_pod, kill_node, delete_job, drive, stick, lose_snapshot, delete_configuration,
-    delete_session, pass_time, quota,
+    delete_session, delete_in_the_foreground, pass_time, quota,
 ]  # fmt: skip
 # What makes progress comes more often than what hinders it.
 WEIGHTED = [
@@ -222,8 +227,7 @@ def check(cluster: SnapshotCluster) -> None:
         assert not is_deleting(session), name_of(session)
         jobs = {kind for owner, kind in server.made if owner == uid_of(session)}
         assert phase != "Skipped" or not jobs, f"{name_of(session)} was Skipped and ran"
-    for uid in server.pre_ran - server.refused:
-        assert (uid, "post") in server.made, f"the application of {uid} stays frozen"
+    assert not server.frozen - server.excused, "an application stays frozen"
     for route in cluster.routes():
         plan = cluster.planned(route)
         assert plan is None or plan.writes == (), route
@@ -240,6 +244,10 @@ FROZEN: list[tuple[Action, int]] = [*BEGIN, (sync_jobs, 0), (start_pod, 0)]
 @example([*FROZEN, (end_pod, 0), (delete_session, 0), (restart, 0)], True, "")
 @example([*FROZEN, (end_pod, 3)], True, "")
 @example([*FROZEN, (kill_node, 0), (pass_time, 4)], True, "")
+@example([*FROZEN, (delete_job, 0), (work_off, 0)], True, "")
+@example([*FROZEN, (delete_job, 0), (delete_configuration, 0), (restart, 0)], True, "")
+@example([*FROZEN, (delete_in_the_foreground, 0), (delete_configuration, 0)], True, "")
+@example([*FROZEN, (end_pod, 0), (delete_in_the_foreground, 0), (restart, 0)], True, "")
 @example([*BEGIN, (sync_jobs, 0), (start_pod, 0), (end_pod, 5), (work_off, 0)], False, "")
 def test_every_story_ends(story: list[tuple[Action, int]], with_hooks: bool, out: str) -> None:  # noqa: FBT001 - drawn by Hypothesis
     """Every session ends and stays ended; success is proven; nothing is created twice.

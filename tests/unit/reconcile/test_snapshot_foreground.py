@@ -1,5 +1,6 @@
 """What is deleted between the hooks of a session, not in the background (D17)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ from controller.reconcile.snapshot_session import plan
 from tests.support.builders import NOW, before, pod, running
 from tests.support.snapshot_sessions import (
     ENSURED,
+    HOOK_ACCESS,
     all_ready,
     begun,
     conditions_in,
     created,
     creation_job,
     hook_entry,
-    hook_of,
     observed,
+    owing,
     post_job,
     snapshot_spec,
     status_in,
@@ -31,15 +33,14 @@ METADATA = {"finalizers": [HELD, "foregroundDeletion"], "deletionTimestamp": bef
 CUTTING = begun(hook_entry("Pre"), ENSURED, metadata=METADATA)
 
 
-def planned(*, refusal: Refusal | None = None, account: str = "") -> Plan:
+def planned(*, refusal: Refusal | None = None, account: str = "", **fields: Any) -> Plan:
     """Return the plan for a session whose VolumeSnapshots are being cut; its invoker is gone."""
     job, carried = creation_job(CUTTING), post_job(CUTTING)
     name = account or "stash-hook-identity-nightly-1"
     carried["spec"] = {"template": {"spec": {"serviceAccountName": name}}}
-    pre = Executor(hook_of(CUTTING, carried=carried))
-    fields = {"configuration": None, "reading": None, "refusal": refusal}
+    usual = {"configuration": None, "reading": None, "refusal": refusal}
     executor = Executor(job, pod(running(), of=job))
-    return plan(observed(CUTTING, pre=pre, executor=executor, **fields), NOW)
+    return plan(observed(owing(CUTTING, carried), executor=executor, **{**usual, **fields}), NOW)
 
 
 def test_it_goes_on_in_the_background() -> None:
@@ -54,12 +55,32 @@ def test_it_goes_on_in_the_background() -> None:
     assert sum(isinstance(write, Finalizer) for write in found) == 1
 
 
-def test_what_lets_the_hook_run_commands_is_there_again() -> None:
-    """The garbage collector was faster."""
-    assert created(planned()) == [
+@pytest.mark.parametrize("access", [(), (HOOK_ACCESS,)], ids=["all gone", "half gone"])
+def test_what_lets_the_hook_run_commands_is_there_again(access: Any) -> None:
+    """The garbage collector was faster; of binding and ServiceAccount it may have had one."""
+    assert created(planned(access=access)) == [
         "stash-hook-identity-nightly-1", "stash-hook-identity-nightly-1",
         "stash-hook-post-nightly-1",
     ]  # fmt: skip
+
+
+def test_what_was_left_without_an_owner_does_as_well() -> None:
+    """Deleted with `--cascade=orphan`: what lets the hook run commands belongs to nobody by now."""
+    account, _, job = (w for w in planned().writes if isinstance(w, CreateOnce))
+    refused = Refusal(account, "ForeignNamesake", "exists and belongs to somebody else")
+    assert created(planned(refusal=refused)) == ["stash-hook-post-nightly-1"]
+    for no in (Refusal(account, "Forbidden", "no"), replace(refused, write=job)):
+        assert created(planned(refusal=no)) == []
+        assert planned(refusal=no).requeue_after_s == 10
+
+
+def test_it_does_not_go_without_its_children_either() -> None:
+    """`--cascade=orphan`: the finalizer goes before the garbage collector has seen it."""
+    metadata = {**METADATA, "finalizers": ["orphan", HELD]}
+    raw = owing(begun(hook_entry("Pre"), ENSURED, metadata=metadata))
+    first, *_ = plan(observed(raw, configuration=None, reading=None), NOW).writes
+    assert isinstance(first, Finalizer)
+    assert (first.name, first.present) == ("orphan", False)
 
 
 def test_an_account_that_the_user_gave_is_only_bound() -> None:

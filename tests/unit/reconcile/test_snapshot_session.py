@@ -1,5 +1,7 @@
 """BackupSessions with VolumeSnapshots: each step, and each fault that concerns the planner."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from controller.api.resources import JOB, ROLE_BINDING, SERVICE_ACCOUNT
 from controller.plan import CreateOnce, Delete, Finalizer, Plan, Refusal, SetStatus
 from controller.reconcile import session as dispatch
 from controller.reconcile.observed import Executor
+from controller.reconcile.owed_hook import owed_hook, release
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_session import needs_reading, plan
 from tests.support.builders import (
@@ -40,6 +43,7 @@ from tests.support.snapshot_sessions import (
     hook_report,
     hooks,
     observed,
+    owing,
     post_job,
     reading,
     refused,
@@ -99,7 +103,7 @@ def test_its_job_lasts_as_long_as_the_session_may(time_out: str, lasts_s: int) -
     """A backstop: 15 min more than `timeOut`; also of the one that comes after a hook."""
     spec = snapshot_spec(**({"timeOut": time_out} if time_out else {}))
     hooked = {**spec, "hooks": hooks()}
-    for made in (planned(spec=spec), planned(FROZEN, spec=hooked, pre=carrying(FROZEN))):
+    for made in (planned(spec=spec), planned(FROZEN, spec=hooked)):
         (job,) = (w.body for w in made.writes if isinstance(w, CreateOnce))
         assert name_of(job) == "stash-vs-nightly-1"
         assert job["spec"]["activeDeadlineSeconds"] == lasts_s
@@ -182,6 +186,16 @@ def test_the_start_checks_are_those_of_every_session(fields: dict[str, Any], pha
     assert status_in(made)["phase"] == phase
     assert [note.reason for note in made.notes] == ["BackupSessionSkipped"]
     assert made.pushes == ()
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "phase"), [(["drey.dev/post-hook"], "Skipped"), (["other.io/x"], "Running")]
+)
+def test_one_that_still_owes_a_post_hook_comes_first(finalizers: list[str], phase: str) -> None:
+    """It is being deleted; its hook would thaw what this one snapshots."""
+    metadata = {"finalizers": finalizers, "deletionTimestamp": before(1)}
+    other = session("nightly-0", age_s=9, status={"phase": "Running"}, metadata=metadata)
+    assert status_in(planned(siblings=(other,)))["phase"] == phase
 
 
 def test_a_refused_job_fails_the_session() -> None:
@@ -500,38 +514,66 @@ def test_a_final_session_is_left_alone() -> None:
 
 
 def test_before_anything_is_frozen_the_session_is_held() -> None:
-    """By a turn of its own: the finalizer moves the resourceVersion."""
-    made = planned(spec=HOOKED)
-    (write,) = made.writes
+    """By a turn of its own, with the whole postBackup Job; what vouches for that comes first."""
+    new = session(age_s=0)
+    made = planned(new, spec=snapshot_spec(hooks=hooks("OnFailure")))
+    vouch, write = made.writes
+    assert isinstance(vouch, SetStatus)
+    assert "phase" not in vouch.status
     assert isinstance(write, Finalizer)
     assert (write.name, write.present) == ("drey.dev/post-hook", True)
+    assert not write.ref.resource_version
+    assert "stash-hook-post-nightly-1" in write.annotations["drey.dev/post-hook"]
+    assert write.annotations["drey.dev/post-hook-policy"] == "OnFailure"
+    job, policy = write.annotations["drey.dev/post-hook"], "OnFailure"
+    held = owing(new, json.loads(job), policy=policy)
+    assert held["status"] == vouch.status
     alone = planned(spec=snapshot_spec(hooks=hooks(post=False)))
     assert created(alone)[-1] == "stash-hook-pre-nightly-1"
 
 
-def test_the_pre_hook_carries_the_whole_post_hook() -> None:
-    """Whatever becomes of the configuration."""
-    made = planned(session(age_s=0, metadata=HELD), spec=snapshot_spec(hooks=hooks("OnFailure")))
+def held_by(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a session that was held for a configuration."""
+    new = session(age_s=0)
+    vouch, write = planned(new, spec=spec).writes
+    assert isinstance(vouch, SetStatus)
+    assert isinstance(write, Finalizer)
+    metadata = {**new["metadata"], **HELD, "annotations": dict(write.annotations)}
+    return {**new, "metadata": metadata, "status": vouch.status}
+
+
+def test_the_pre_hook_comes_when_the_session_has_the_post_hook_with_it() -> None:
+    """As it is by now: a configuration that changed in between is taken over first."""
+    spec = snapshot_spec(hooks=hooks("OnFailure"))
+    made = planned(held_by(spec), spec=spec)
     kinds = [w.resource for w in made.writes if isinstance(w, CreateOnce)]
     assert kinds == [SERVICE_ACCOUNT, ROLE_BINDING, JOB]
     (job,) = (w.body for w in made.writes if isinstance(w, CreateOnce) and w.resource == JOB)
-    assert "stash-hook-post-nightly-1" in annotations_of(job)["drey.dev/post-hook"]
-    assert annotations_of(job)["drey.dev/post-hook-policy"] == "OnFailure"
+    assert list(annotations_of(job)) == ["drey.dev/spec-hash"]
     pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
     assert pre[:2] == ("Unknown", "HookStarted")
     assert "BackupExecutorEnsured" not in conditions_in(target_in(made)["conditions"])
     assert "stash-vs" not in str(created(made))
+    changed = planned(held_by(spec), spec=HOOKED)
+    assert [type(write) for write in changed.writes] == [SetStatus, Finalizer]
+    half = held_by(spec)
+    half["metadata"] = {**half["metadata"], "annotations": {}}
+    assert [type(write) for write in planned(half, spec=spec).writes] == [Finalizer]
 
 
-FREEZING = begun(hook_entry("Pre", "Unknown"), metadata=HELD)
-FROZEN = begun(hook_entry("Pre"), metadata=HELD)
-CUTTING = begun(hook_entry("Pre"), ENSURED, metadata=HELD)
-THAWING = begun(hook_entry("Pre"), ENSURED, hook_entry("Post", "Unknown"), metadata=HELD)
+def test_a_post_hook_that_does_not_fit_is_told_before_anything_is_frozen() -> None:
+    """Kubernetes limits the annotations of an object, all together."""
+    crowded = session(age_s=0, metadata={"annotations": {"mine": "x" * 255_000}})
+    made = planned(crowded, spec=HOOKED)
+    assert status_in(made)["phase"] == "Failed"
+    assert "does not fit into its annotations" in made.facts["error"]
 
 
-def carrying(of: Obj) -> Executor:
-    """Return the preBackup Job with the other in it."""
-    return Executor(hook_of(of, carried=post_job(of)))
+FREEZING = owing(begun(hook_entry("Pre", "Unknown")))
+FROZEN = owing(begun(hook_entry("Pre")))
+CUTTING = owing(begun(hook_entry("Pre"), ENSURED))
+THAWING = owing(begun(hook_entry("Pre"), ENSURED, hook_entry("Post", "Unknown")))
+LOST = Executor(job_gone=True, pods_gone=True)
 
 
 def test_a_pre_hook_that_ran_is_recorded_then_followed_by_the_snapshots() -> None:
@@ -541,26 +583,26 @@ def test_a_pre_hook_that_ran_is_recorded_then_followed_by_the_snapshots() -> Non
     assert pre[0] == "True"
     assert created(made) == []
     assert needs_reading(observed(FROZEN, spec=HOOKED), NOW)
-    after = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN))
+    after = planned(FROZEN, spec=HOOKED)
     assert created(after) == ["stash-vs-nightly-1"]
 
 
 def test_a_pre_hook_that_fails_means_no_snapshot() -> None:
     """And the postBackup hook runs all the same: it may have frozen something."""
-    bad = ended_job(hook_of(FREEZING, carried=post_job(FREEZING)), hook_report("boom"), code=1)
+    bad = ended_job(hook_of(FREEZING), hook_report("boom"), code=1)
     made = planned(FREEZING, spec=HOOKED, pre=bad)
     entries = conditions_in(target_in(made)["conditions"])
     assert entries["PreBackupHookExecutionSucceeded"][0] == "False"
     assert set(errors(made)) == set(CLAIMS)
     assert status_in(made)["phase"] == "Running"
-    failed = begun(hook_entry("Pre", "False"), stats=tuple(target_in(made)["stats"]), metadata=HELD)
+    failed = owing(begun(hook_entry("Pre", "False"), stats=tuple(target_in(made)["stats"])))
     after = planned(failed, spec=HOOKED, pre=bad)
     assert created(after) == ["stash-hook-post-nightly-1"]
 
 
 def test_a_pre_hook_that_hangs_is_waited_for_and_then_failed() -> None:
     """Also while nobody wants the backup any more: it must be over before the other begins."""
-    job = hook_of(FREEZING, carried=post_job(FREEZING))
+    job = hook_of(FREEZING)
     hangs = Executor(job, pod(running(), of=job))
     for invoker in (configuration(spec=HOOKED), None):
         made = planned(FREEZING, configuration=invoker, pre=hangs)
@@ -574,17 +616,17 @@ def test_a_pre_hook_that_hangs_is_waited_for_and_then_failed() -> None:
 def test_the_application_goes_on_as_soon_as_everything_is_cut() -> None:
     """Not when it is ready: that may take hours."""
     uncut = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False, cut=False))
-    made = planned(CUTTING, spec=HOOKED, pre=carrying(CUTTING), snapshots=uncut)
+    made = planned(CUTTING, spec=HOOKED, snapshots=uncut)
     assert created(made) == []
     cut = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False))
-    made = planned(CUTTING, spec=HOOKED, pre=carrying(CUTTING), snapshots=cut)
+    made = planned(CUTTING, spec=HOOKED, snapshots=cut)
     assert created(made) == ["stash-hook-post-nightly-1"]
     post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
     assert post[:2] == ("Unknown", "HookStarted")
     thawed = ended_job(hook_of(THAWING, "post"), hook_report())
-    waits = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=thawed, snapshots=cut)
+    waits = planned(THAWING, spec=HOOKED, post=thawed, snapshots=cut)
     assert status_in(waits)["phase"] == "Running"
-    done = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=thawed, snapshots=all_ready())
+    done = planned(THAWING, spec=HOOKED, post=thawed, snapshots=all_ready())
     assert status_in(done)["phase"] == "Succeeded"
     last = done.writes[-1]
     assert isinstance(last, Finalizer)
@@ -611,7 +653,7 @@ def test_the_execution_policy_decides(policy: str, good: bool, left: int, runs: 
     """Not allowed: the condition is True, with the words of Stash."""
     fields = ready_or_not(good=good)
     raw = {**fields["raw"], "spec": {**fields["raw"]["spec"], "retryLeft": left}}
-    spec = snapshot_spec(hooks=hooks(policy))
+    spec = snapshot_spec(hooks=hooks(policy), retryConfig={"maxRetry": 2})
     made = planned(raw, spec=spec, snapshots=fields["snapshots"])
     assert ("stash-hook-post-nightly-1" in created(made)) is runs
     if runs:
@@ -626,6 +668,15 @@ def test_the_execution_policy_decides(policy: str, good: bool, left: int, runs: 
         f'but phase is "{phase}".'
     )
     assert status_in(made)["phase"] == phase
+
+
+def test_without_retries_every_failure_is_the_last() -> None:
+    """`retryLeft` alone brings no other session: its configuration says by now that none is."""
+    fields = ready_or_not(good=False)
+    raw = {**fields["raw"], "spec": {**fields["raw"]["spec"], "retryLeft": 1}}
+    spec = snapshot_spec(hooks=hooks("OnFinalRetryFailure"))
+    made = planned(raw, spec=spec, snapshots=fields["snapshots"])
+    assert created(made)[-1] == "stash-hook-post-nightly-1"
 
 
 def test_a_post_hook_that_fails_fails_the_session_and_says_that_the_data_is_safe() -> None:
@@ -644,13 +695,12 @@ def test_the_application_goes_on_when_the_configuration_is_gone(raw: Obj) -> Non
     """The Job that the first one carried is created; the finalizer goes when it ended."""
     job = creation_job(raw)
     executor = Executor() if raw is FROZEN else Executor(job, pod(running(), of=job))
-    fields: dict[str, Any] = {"configuration": None, "pre": carrying(raw), "reading": None}
+    fields: dict[str, Any] = {"configuration": None, "reading": None}
     made = planned(raw, executor=executor, **fields)
     if raw is FROZEN:  # first that there will be no VolumeSnapshot
         assert created(made) == []
-        given_up = begun(
-            *target_in(made)["conditions"], stats=tuple(target_in(made)["stats"]), metadata=HELD
-        )
+        target = target_in(made)
+        given_up = owing(begun(*target["conditions"], stats=tuple(target["stats"])))
         made = planned(given_up, **fields)
     else:
         assert deleted(made) == ["Job stash-vs-nightly-1"]
@@ -660,9 +710,9 @@ def test_the_application_goes_on_when_the_configuration_is_gone(raw: Obj) -> Non
 def test_a_deleted_session_is_held_until_the_application_goes_on() -> None:
     """Then it is let go; without a hook it goes at once."""
     metadata = {**HELD, "deletionTimestamp": before(5)}
-    raw = begun(hook_entry("Pre"), ENSURED, metadata=metadata)
+    raw = owing(begun(hook_entry("Pre"), ENSURED, metadata=metadata))
     job = creation_job(raw)
-    made = planned(raw, spec=HOOKED, pre=carrying(raw), executor=Executor(job, pod(of=job)))
+    made = planned(raw, spec=HOOKED, executor=Executor(job, pod(of=job)))
     assert created(made)[-1] == "stash-hook-post-nightly-1"
     assert deleted(made) == ["Job stash-vs-nightly-1"]
     stats = tuple(target_in(made)["stats"])
@@ -670,7 +720,7 @@ def test_a_deleted_session_is_held_until_the_application_goes_on() -> None:
         hook_entry("Pre"), ENSURED, hook_entry("Post", "Unknown"), stats=stats, metadata=metadata
     )
     thawed = ended_job(hook_of(after, "post"), hook_report())
-    done = planned(after, spec=HOOKED, pre=carrying(after), post=thawed)
+    done = planned(after, spec=HOOKED, post=thawed)
     assert isinstance(done.writes[-1], Finalizer)
     assert planned(begun(metadata={"deletionTimestamp": before(5)})).writes == ()
     unstarted = planned(session(metadata=metadata), spec=HOOKED)
@@ -685,10 +735,10 @@ def test_a_final_session_that_is_still_held_is_let_go() -> None:
     assert not write.present
 
 
-def test_a_refused_post_hook_is_tried_again_for_as_long_as_it_might_take() -> None:
+def test_a_refused_post_hook_is_tried_again_for_hours() -> None:
     """Then it failed; in a namespace that goes away at once."""
     fields: dict[str, Any] = {
-        "spec": HOOKED, "pre": carrying(CUTTING), "snapshots": all_ready(),
+        "spec": HOOKED, "snapshots": all_ready(),
     }  # fmt: skip
     (write, _) = planned(CUTTING, **fields).writes
     no = Refusal(write, "Forbidden", FORBIDDEN)
@@ -697,50 +747,227 @@ def test_a_refused_post_hook_is_tried_again_for_as_long_as_it_might_take() -> No
     assert made.requeue_after_s == 10
     post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
     assert post[:2] == ("Unknown", "HookRefused")
-    waiting = hook_entry("Post", "Unknown", reason="HookRefused", age_s=301)
-    late = begun(hook_entry("Pre"), ENSURED, waiting, metadata=HELD)
+    waiting = hook_entry("Post", "Unknown", reason="HookRefused", age_s=7201)
+    late = owing(begun(hook_entry("Pre"), ENSURED, waiting))
     assert created(planned(late, **fields)) == ["stash-hook-post-nightly-1"]
+    soon = hook_entry("Post", "Unknown", reason="HookRefused", age_s=7199)
+    waits = planned(owing(begun(hook_entry("Pre"), ENSURED, soon)), refusal=no, **fields)
+    assert waits.requeue_after_s == 10
     over = planned(late, refusal=no, **fields)
     assert status_in(over)["phase"] == "Failed"
+    assert over.notes[0].type == "Warning"
+    longer = {**late, "status": {**late["status"], "sessionDeadline": before(-1)}}
+    assert planned(longer, refusal=no, **fields).requeue_after_s == 10
     gone = Refusal(write, "Forbidden", "… because it is being terminated")
     assert status_in(planned(CUTTING, refusal=gone, **fields))["phase"] == "Failed"
 
 
 def test_a_post_hook_whose_job_was_deleted_runs_once_more() -> None:
     """It may not have run."""
-    gone = Executor(job_gone=True, pods_gone=True)
-    made = planned(THAWING, spec=HOOKED, pre=carrying(THAWING), post=gone, snapshots=all_ready())
+    made = planned(THAWING, spec=HOOKED, post=LOST, snapshots=all_ready())
     assert created(made) == ["stash-hook-post-nightly-1"]
     post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
-    assert post[1] == "HookStartedAgain"
+    assert post[1:] == (
+        "HookStartedAgain2",
+        "Executing postBackup hook. Its Job ended without a report or is gone: this is try 2.",
+    )
 
 
-def test_a_tampered_post_hook_is_not_created() -> None:
-    """Whoever may edit Jobs of the namespace could otherwise have any Job created anywhere."""
-    other = post_job(CUTTING)
-    other["metadata"] = {**other["metadata"], "namespace": "kube-system"}
-    carriers: tuple[Any, ...] = (other, {"metadata": {}}, ["no object"])
-    for carried in carriers:
-        pre = Executor(hook_of(CUTTING, carried=carried))
-        made = planned(CUTTING, spec=HOOKED, pre=pre, snapshots=all_ready())
-        assert created(made) == []
-        assert status_in(made)["phase"] == "Failed"
-        assert "was changed" in str(target_in(made)["conditions"])
+def test_a_refusal_is_timed_by_itself() -> None:
+    """It comes hours after the first Job; that one is counted all the same."""
+    entry = hook_entry("Post", "Unknown", age_s=9000)
+    raw = owing(begun(hook_entry("Pre"), ENSURED, entry))
+    fields: dict[str, Any] = {"spec": HOOKED, "post": LOST, "snapshots": all_ready()}
+    (write, _) = planned(raw, **fields).writes
+    no = Refusal(write, "Forbidden", FORBIDDEN)
+    told = {**raw, "status": status_in(planned(raw, refusal=no, **fields))}
+    waits = planned(told, refusal=no, **{**fields, "post": Executor()})
+    assert waits.requeue_after_s == 10
+    again = target_in(planned(told, **{**fields, "post": Executor()}))["conditions"]
+    reason = conditions_in(again)["PostBackupHookExecutionSucceeded"][1]
+    assert reason == "HookStartedAgain2"
+
+
+def test_a_post_hook_that_told_nothing_runs_again_under_its_name() -> None:
+    """Its Job has failed, its pod never started: first it goes, then there is another one."""
+    dead = hook_of(THAWING, "post", conditions=job_failed("DeadlineExceeded"))
+    fields: dict[str, Any] = {"spec": HOOKED, "snapshots": all_ready()}
+    post = Executor(dead, pods_gone=True)
+    made = planned(THAWING, post=post, **fields)
+    (delete,) = made.writes
+    assert deleted(made) == ["Job stash-hook-post-nightly-1"]
+    assert made.requeue_after_s == 10
+    no = Refusal(delete, "Forbidden", "a webhook says no")
+    assert status_in(planned(THAWING, post=post, refusal=no, **fields))["phase"] == "Failed"
+    assert created(planned(THAWING, post=LOST, **fields)) == ["stash-hook-post-nightly-1"]
+
+
+def test_a_post_hook_is_tried_five_times() -> None:
+    """Whatever takes its Jobs away has the last word, and is said."""
+    entry = hook_entry("Post", "Unknown", reason="HookStartedAgain5")
+    made = planned(
+        owing(begun(hook_entry("Pre"), ENSURED, entry)),
+        spec=HOOKED,
+        post=LOST,
+        snapshots=all_ready(),
+    )
+    assert created(made) == []
+    assert status_in(made)["phase"] == "Failed"
+    assert "of 5 Jobs none reported" in str(target_in(made)["conditions"])
+
+
+def tampered() -> Iterator[Any]:
+    """Yield sessions that have something else with them than what they owe."""
+    annotations = annotations_of(CUTTING)
+    for text in (json.dumps({**post_job(CUTTING), "metadata": {}}), "{", "[]"):
+        yield {**annotations, "drey.dev/post-hook": text}
+    yield {**annotations, "drey.dev/post-hook-policy": "OnFailure"}
+    yield {}
+
+
+@pytest.mark.parametrize("annotations", list(tampered()))
+def test_a_tampered_post_hook_is_not_created(annotations: dict[str, str]) -> None:
+    """Else who may only create sessions could have any Job created; its configuration tells."""
+    raw = {**CUTTING, "metadata": {**CUTTING["metadata"], "annotations": annotations}}
+    seen = observed(raw, spec=HOOKED, snapshots=all_ready())
+    assert needs_reading(seen, NOW)
+    job = next(w.body for w in reversed(plan(seen, NOW).writes) if isinstance(w, CreateOnce))
+    assert "thaw" in str(job)
+    assert job["spec"]["backoffLimit"] == 3
+    gone = planned(raw, configuration=None, snapshots=all_ready(), reading=None)
+    assert created(gone) == []
+    assert status_in(gone)["phase"] == "Failed"
+
+
+def test_a_session_that_only_claims_to_owe_something_owes_nothing() -> None:
+    """Annotations and finalizer were there when it was created: its status says nothing of them."""
+    forged = {**owing(session(age_s=0)), "status": {}}
+    made = planned(forged, spec=snapshot_spec())
+    assert created(made) == ["stash-vs-nightly-1"]
+    assert planned(forged, configuration=None).writes[-1] == release(forged)[0]
+
+
+@pytest.mark.parametrize("conditions", [(), (ENSURED,)], ids=["not recorded", "while cutting"])
+def test_what_a_copied_session_has_with_it_is_not_its_own(conditions: tuple[Obj, ...]) -> None:
+    """Its status was restored with it."""
+    copied = owing(begun(hook_entry("Pre"), *conditions))
+    copied["metadata"] = {**copied["metadata"], "uid": "uid-of-another"}
+    assert owed_hook(copied) is None
+
+
+def test_a_pre_hook_whose_job_is_deleted_is_followed_by_the_post_hook() -> None:
+    """Once its pod has ended; with the configuration and without it (D17)."""
+    ends = Executor(job_gone=True)
+    for fields in ({"spec": HOOKED}, {"configuration": None, "reading": None}):
+        waits = planned(FREEZING, pre=ends, **fields)
+        assert (waits.writes, waits.requeue_after_s) == ((), 10.0)
+        made = planned(FREEZING, pre=LOST, **fields)
+        pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
+        assert pre[0] == "False"
+        assert "JobDeleted" in pre[2]
+        target = target_in(made)
+        after = owing(begun(*target["conditions"], stats=tuple(target["stats"])))
+        assert created(planned(after, **fields)) == ["stash-hook-post-nightly-1"]
+
+
+def test_without_anything_that_tells_of_it_the_post_hook_is_built_from_the_configuration() -> None:
+    """Its target is read for that also when nothing was ever snapshotted."""
+    stats = tuple(failed_entry(claim) for claim in CLAIMS)
+    failed = begun(hook_entry("Pre", "False"), stats=stats, metadata=HELD)
+    assert needs_reading(observed(failed, spec=HOOKED), NOW)
+    assert created(planned(failed, spec=HOOKED))[-1] == "stash-hook-post-nightly-1"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"raw": owing(session(metadata={"deletionTimestamp": before(5)})), "spec": HOOKED},
+        {"raw": owing(session()), "configuration": None, "reading": None},
+    ],
+    ids=["session deleted", "configuration deleted"],
+)
+def test_a_pre_hook_that_nobody_recorded_may_have_run(fields: dict[str, Any]) -> None:
+    """The controller ended right after it created the Job, and the Job is gone by now."""
+    made = planned(**fields)
+    pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
+    assert pre[0] == "False"
+    after = {**fields["raw"], "status": status_in(made)}
+    rest = {key: value for key, value in fields.items() if key != "raw"}
+    assert created(planned(after, **rest))[-1] == "stash-hook-post-nightly-1"
+
+
+def test_what_the_pod_of_a_hook_waits_for_is_told_once() -> None:
+    """The scheduler's words, in the condition of the hook; they go when it runs."""
+    for raw, kind, when in ((FREEZING, "Pre", "pre"), (THAWING, "Post", "post")):
+        job = hook_of(raw, when, age_s=15)
+        pending = pod(phase="Pending", conditions=(UNSCHEDULABLE,), of=job, age_s=15)
+        fields: dict[str, Any] = {"spec": HOOKED, "snapshots": all_ready()}
+        made = planned(raw, **fields, **{when: Executor(job, pending)})
+        entry = conditions_in(target_in(made)["conditions"])[f"{kind}BackupHookExecutionSucceeded"]
+        assert entry[:2] == ("Unknown", "HookStarted")
+        assert "Insufficient memory" in entry[2]
+        told = {**raw, "status": status_in(made)}
+        assert planned(told, **fields, **{when: Executor(job, pending)}).writes == ()
+        runs = planned(told, **fields, **{when: Executor(job, pod(running(), of=job))})
+        entry = conditions_in(target_in(runs)["conditions"])[f"{kind}BackupHookExecutionSucceeded"]
+        assert "Insufficient" not in entry[2]
+
+
+UNCUT = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False, cut=False))
+
+
+def still(age_s: float, **fields: Any) -> SnapshotSessionObserved:
+    """Return a session whose preBackup hook ended so long ago, and one claim is not cut."""
+    raw = fields.pop("raw", None) or owing(begun(hook_entry("Pre", age_s=age_s), ENSURED))
+    return observed(raw, **{"spec": HOOKED, "executor": GOOD, "snapshots": UNCUT, **fields})
+
+
+def test_an_application_does_not_stand_still_for_hours() -> None:
+    """A VolumeSnapshot that is not cut in ten minutes has failed, then the application goes on."""
+    assert plan(still(590), NOW).requeue_after_s == pytest.approx(10)
+    made = plan(still(600), NOW)
+    assert created(made) == []
+    assert list(errors(made)) == [CLAIMS[2]]
+    assert "was not cut within 10m0s" in errors(made)[CLAIMS[2]]
+    after = {**owing(begun(hook_entry("Pre", age_s=600), ENSURED)), "status": status_in(made)}
+    assert created(plan(still(600, raw=after), NOW)) == ["stash-hook-post-nightly-1"]
+    # what is cut later is no success
+    thawed = hook_entry("Post")
+    done = owing(begun(hook_entry("Pre"), ENSURED, thawed, stats=tuple(target_in(made)["stats"])))
+    ended = plan(still(600, raw=done, snapshots=all_ready()), NOW)
+    assert status_in(ended)["phase"] == "Failed"
+    assert list(errors(ended)) == [CLAIMS[2]]
+
+
+def test_a_job_that_has_not_created_anything_is_stopped_before_the_application_goes_on() -> None:
+    """What it creates later would not be quiesced."""
+    job = creation_job(CUTTING)
+    made = plan(still(601, snapshots=(), executor=Executor(job, pod(running(), of=job))), NOW)
+    assert [type(write) for write in made.writes] == [Delete, SetStatus]
+    assert set(errors(made)) == set(CLAIMS)
+
+
+def test_who_wants_it_may_let_the_application_stand_still_for_longer() -> None:
+    """By an annotation; with a policy that waits for the outcome there is no limit."""
+    longer = configuration(spec=HOOKED, metadata={"annotations": {"drey.dev/quiesce-limit": "30m"}})
+    assert plan(still(601, configuration=longer), NOW).requeue_after_s == pytest.approx(1199)
+    entries = begun(hook_entry("Pre", age_s=601), ENSURED)
+    raw = owing(entries, policy="OnSuccess")
+    assert plan(still(601, raw=raw), NOW).writes == ()
+    cut = (*all_ready()[:2], volume_snapshot(CLAIMS[2], ready=False))
+    assert created(plan(still(601, snapshots=cut), NOW)) == ["stash-hook-post-nightly-1"]
 
 
 def test_after_the_pre_hook_a_refused_job_still_lets_the_application_go_on() -> None:
     """Quota refuses the Job of the VolumeSnapshots."""
-    (write, _) = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN)).writes
+    (write, _) = planned(FROZEN, spec=HOOKED).writes
     no = Refusal(write, "Forbidden", FORBIDDEN)
-    made = planned(FROZEN, spec=HOOKED, pre=carrying(FROZEN), refusal=no)
+    made = planned(FROZEN, spec=HOOKED, refusal=no)
     assert created(made) == []
     assert FORBIDDEN in errors(made)[CLAIMS[0]]
-    failed = begun(
-        *target_in(made)["conditions"], stats=tuple(target_in(made)["stats"]), metadata=HELD
-    )
-    assert created(planned(failed, spec=HOOKED, pre=carrying(failed))) == [
-        "stash-hook-post-nightly-1"
-    ]
+    target = target_in(made)
+    failed = owing(begun(*target["conditions"], stats=tuple(target["stats"])))
+    assert created(planned(failed, spec=HOOKED)) == ["stash-hook-post-nightly-1"]
 
 
 def test_a_post_hook_alone_is_built_when_it_is_due() -> None:
@@ -751,6 +978,14 @@ def test_a_post_hook_alone_is_built_when_it_is_due() -> None:
     assert not needs_reading(observed(RUN, spec=spec, executor=GOOD, snapshots=uncut), NOW)
     made = run(spec=spec, reading=reading())
     assert created(made)[-1] == "stash-hook-post-nightly-1"
+    for entry, wanted in (
+        (hook_entry("Post", "Unknown"), False),
+        (hook_entry("Post", "Unknown", reason="HookRefused"), True),
+    ):
+        raw = begun(ENSURED, entry)
+        made_job = Executor(hook_of(raw, "post"))
+        seen = observed(raw, spec=spec, executor=GOOD, snapshots=all_ready(), post=made_job)
+        assert needs_reading(seen, NOW) is wanted
     gone = run(spec=spec, reading=Reading())
     assert status_in(gone)["phase"] == "Failed"
     assert "does not exist" in str(target_in(gone)["conditions"])
@@ -758,8 +993,8 @@ def test_a_post_hook_alone_is_built_when_it_is_due() -> None:
 
 def test_a_job_of_a_hook_that_a_crash_hid_is_recorded() -> None:
     """Its condition was not written."""
-    new = session(age_s=5, metadata=HELD)
-    made = planned(new, spec=HOOKED, pre=carrying(new))
+    new = owing(session(age_s=5))
+    made = planned(new, spec=HOOKED, pre=Executor(hook_of(new)))
     assert created(made) == []
     pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
     assert pre[0] == "Unknown"
