@@ -170,6 +170,29 @@ def test_command_that_hangs(hooks: Hooks) -> None:
     assert hooks.space.exec("app-0", "ls /reached")
 
 
+def test_command_that_says_nothing_for_long(hooks: Hooks) -> None:
+    """The connection lives, the API server answers pings: silence is no end of it."""
+    code, host, log = hooks.run(hooks.shell("sleep 40; echo done > /silent", timeout_s=90))
+    assert (code, host.succeeded) == (0, True), log
+    assert hooks.space.exec("app-0", "cat /silent") == "done\n"
+
+
+def test_pod_on_its_way_out_is_thawed(hooks: Hooks) -> None:
+    """It runs until its grace period ends: a second hook reaches it, a first one does not."""
+    space = hooks.space
+    # process 1 of its container does not heed SIGTERM
+    space.cluster.kubectl(
+        "-n", space.name, "delete", "pod", "app-1", "--grace-period=120", "--wait=false"
+    )
+    hook = hooks.shell("echo here >> /reached")
+    assert hooks.run(hook)[0] == 0
+    code, host, log = hooks.run(replace(hook, also_unready=True))
+    assert (code, host.succeeded) == (0, True), log
+    assert space.exec("app-0", "cat /reached") == "here\nhere\n"
+    assert space.exec("app-1", "cat /reached") == "here\n"
+    space.cluster.kubectl("-n", space.name, "delete", "pod", "app-1", "--grace-period=1")
+
+
 def test_told_to_stop(hooks: Hooks) -> None:
     """SIGTERM ends the hook at once, with a report."""
     process = hooks.start(hooks.shell("touch /begun; sleep 60"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Space, condition
+from tests.support.doorkeeper import Doorkeeper
 from tests.support.evidence import says
 from tests.support.operators import kill_leader
 from tests.support.snapshots import (
@@ -90,9 +91,14 @@ def wait_thawed(space: Space) -> None:
 
 
 def wait_frozen(space: Space) -> None:
-    """Wait until preBackup has run and the snapshot is asked for."""
+    """Wait until preBackup has run and the snapshot is asked for. Its driver has to be slow."""
     space.cluster.until("a snapshot is wanted", lambda: snapshots(space))
-    assert is_frozen(space)
+    assert done(space)[:1] == ["freeze"]
+
+
+def wait_begun(space: Space) -> None:
+    """Wait until the command of preBackup has frozen the application."""
+    space.cluster.until("the application is frozen", lambda: is_frozen(space))
 
 
 @pytest.fixture
@@ -115,6 +121,7 @@ def test_every_pod_is_frozen_while_snapshots_are_cut(space: Space) -> None:
         assert done(space, pod) == ["freeze", "thaw"]
         assert not is_frozen(space, pod)
     assert FINALIZER not in (session["metadata"].get("finalizers") or ())
+    assert FINALIZER not in (session["metadata"].get("annotations") or ())
     bindings = space.cluster.list("rolebinding", space.name)
     assert not [b for b in names(bindings) if "hook" in b], "the right to run commands stayed"
 
@@ -168,17 +175,21 @@ def test_pre_hook_hangs(space: Space) -> None:
     ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600"), timeout="4s"))
     session = taken(space, "first")
     assert session["status"]["phase"] == "Failed"
-    says(session, PRE, "False", ["HookTimedOut", "4 s", "drey.dev/hook-timeout"])
+    says(session, PRE, "False", ["HookTimedOut", "app-0", "4 s", "drey.dev/hook-timeout"])
     assert not snapshots(space)
     assert done(space) == ["freeze", "thaw"]
     assert not is_frozen(space)
+    # the cause is mended, the next one works
+    ready(space, hooked(space))
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+    assert done(space) == ["freeze", "thaw"] * 2
 
 
 def test_post_hook_does_not_wait_for_readiness(space: Space, faults: Faults) -> None:
     """An application goes on as soon as its snapshots are cut, also when none becomes ready."""
     faults.set({"call": "CreateSnapshot", "not_ready": True})
     start(space)
-    ready(space, hooked(space, timeOut="25s"))
+    ready(space, hooked(space, timeOut="75s"))
     space.apply(space.session("first"))
     wait_frozen(space)
     wait_thawed(space)
@@ -186,8 +197,8 @@ def test_post_hook_does_not_wait_for_readiness(space: Space, faults: Faults) -> 
     assert running["status"]["phase"] == "Running"
     (snapshot,) = snapshots(space)
     assert snapshot["status"]["readyToUse"] is False
-    session = space.wait_phase("backupsession", "first", "Failed")
-    says(session, "DeadlineExceeded", "True", ["25s"])
+    session = space.wait_phase("backupsession", "first", "Failed", timeout_s=120.0)
+    says(session, "DeadlineExceeded", "True", ["1m15s"])
     assert done(space) == ["freeze", "thaw"]
     assert names(snapshots(space)) == [snapshot["metadata"]["name"]], "what was made stays"
 
@@ -205,12 +216,14 @@ def test_post_hook_after_failure_only(space: Space) -> None:
 
 def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:
     """Nobody is left to thaw: that is a failure, which says that the data is safe all the same."""
-    faults.set({"call": "CreateSnapshot", "delay_s": 6})
+    faults.set({"call": "CreateSnapshot", "delay_s": 15})
     start(space)
     ready(space, hooked(space))
     space.apply(space.session("first"))
     wait_frozen(space)
     space.cluster.kubectl("-n", space.name, "scale", "statefulset/app", "--replicas=0")
+    space.cluster.until("the pod is gone", lambda: not space.get("pod", "app-0"))
+    assert not (snapshots(space)[0].get("status") or {}).get("creationTime"), "it was cut before"
     session = space.wait_phase("backupsession", "first", "Failed")
     says(session, POST, "False", ["NoReadyPod", "may have succeeded"])
     (snapshot,) = snapshots(space)
@@ -219,12 +232,97 @@ def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:
         lambda: (snapshots(space)[0].get("status") or {}).get("readyToUse"),
     )
     assert names([snapshot]) == [f"data-app-0-{suffix(session)}"]
+    # the application is back, and the next one works
+    faults.clear()
+    space.cluster.kubectl("-n", space.name, "scale", "statefulset/app", "--replicas=1")
+    rolled_out(space, "statefulset")
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+    assert done(space) == ["freeze", "freeze", "thaw"]
+
+
+def test_frozen_application_that_is_not_ready_is_thawed(space: Space, faults: Faults) -> None:
+    """While it stands still its readiness probe fails: postBackup reaches it all the same."""
+    faults.set({"call": "CreateSnapshot", "delay_s": 15})
+    probe = {
+        "exec": {"command": ["test", "!", "-e", "/data/frozen"]},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    start(space, readinessProbe=probe)
+    ready(space, hooked(space))
+    space.apply(space.session("first"))
+    wait_frozen(space)
+
+    def is_unready() -> bool:
+        return condition(space.get("pod", "app-0") or {}, "Ready").get("status") == "False"
+
+    space.cluster.until("the pod is not Ready", is_unready)
+    session = space.wait_phase("backupsession", "first", "Succeeded")
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+
+
+def test_job_deleted_between_hooks(space: Space) -> None:
+    """The Job is gone before it created anything: nothing is snapshotted, all goes on."""
+    start(space)
+    ready(space, hooked(space))
+    with Doorkeeper(space) as door:
+        space.apply(space.session("first"))
+        space.cluster.until("the creation waits", lambda: door.waiting)
+        assert is_frozen(space)
+        space.cluster.kubectl(
+            "delete", "job", "stash-vs-first", "-n", space.name, "--cascade=foreground",
+            "--grace-period=1", "--wait=false",
+        )  # fmt: skip
+        session = space.wait_phase("backupsession", "first", "Failed")
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+
+
+def test_job_of_pre_hook_deleted(space: Space) -> None:
+    """Its command has frozen the application, and nobody knows: it is thawed."""
+    start(space)
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600")))
+    space.apply(space.session("first"))
+    wait_begun(space)
+    kubectl = space.cluster.kubectl
+    kubectl("delete", "job", "stash-hook-pre-first", "-n", space.name, "--wait=false")
+    session = space.wait_phase("backupsession", "first", "Failed")
+    says(session, PRE, "False", ["Failed to execute preBackup hook."])
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert not snapshots(space)
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+    # nothing of it is left in the way
+    ready(space, hooked(space))
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("also_configuration", [False, True], ids=["alone", "with configuration"])
+def test_session_deleted_in_pre_hook(space: Space, *, also_configuration: bool) -> None:
+    """In the foreground, so that the Job goes first, and all that tells of the other hook."""
+    start(space)
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600")))
+    space.apply(space.session("first"))
+    wait_begun(space)
+    how = ("-n", space.name, "--cascade=foreground", "--wait=false")
+    if also_configuration:
+        space.cluster.kubectl("delete", "backupconfiguration", "backup", *how)
+    space.cluster.kubectl("delete", "backupsession", "first", *how)
+    wait_thawed(space)
+    space.cluster.until("the session is gone", lambda: not space.get("backupsession", "first"))
+    assert done(space) == ["freeze", "thaw"]
+    assert not snapshots(space)
 
 
 DELETED = [
     ("backupconfiguration", "background"),
     ("backupconfiguration", "foreground"),
     ("backupsession", "foreground"),
+    ("backupsession", "orphan"),
 ]
 
 
@@ -232,9 +330,10 @@ DELETED = [
 def test_deleted_between_hooks(space: Space, faults: Faults, kind: str, cascade: str) -> None:
     """The configuration goes, and its session with it; the application is thawed before that.
 
-    In the foreground the garbage collector deletes what belongs to the session before it is gone.
+    In the foreground the garbage collector deletes what belongs to the session before it is gone,
+    otherwise it makes that belong to nobody.
     """
-    faults.set({"call": "CreateSnapshot", "delay_s": 6})
+    faults.set({"call": "CreateSnapshot", "delay_s": 15})
     start(space)
     ready(space, hooked(space))
     owner = space.get("backupconfiguration", "backup") or {}
@@ -251,6 +350,8 @@ def test_deleted_between_hooks(space: Space, faults: Faults, kind: str, cascade:
     wait_frozen(space)
     held = space.get("backupsession", "first") or {}
     assert FINALIZER in held["metadata"]["finalizers"]
+    assert "stash-hook-post-first" in held["metadata"]["annotations"][FINALIZER]
+    says(held, "PostBackupHookOwed", "True", ["until its postBackup hook has"])
     name = "first" if kind == "backupsession" else "backup"
     how = ("--wait=false", f"--cascade={cascade}")
     space.cluster.kubectl("-n", space.name, "delete", kind, name, *how)
