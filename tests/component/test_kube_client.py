@@ -21,6 +21,7 @@ from controller.kube.errors import (
     Unauthorized,
     Unreachable,
 )
+from controller.kube.exec import run_in_pod
 from tests.support.apiserver import ApiServer
 
 OTHER_UID = "00000000-0000-0000-0000-000000000000"
@@ -53,6 +54,22 @@ def session(namespace: str, name: str) -> Obj:
 def secret(namespace: str, name: str) -> Obj:
     """Return a Secret."""
     return {"metadata": {"namespace": namespace, "name": name}, "stringData": {"a": "b"}}
+
+
+def test_exec_speaks_tls_of_its_own(
+    client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server is verified, knows who asks, and answers: there is no such pod."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(NotFound, match="nobody"):
+        run_in_pod(client, namespace, "nobody", "app", ("true",), timeout_s=10.0)
+    monkeypatch.setattr(client.configuration, "ssl_ca_cert", None)
+    monkeypatch.setattr(client.configuration, "ca_cert_data", None)
+    with pytest.raises(Unreachable, match="SSL"):
+        run_in_pod(client, namespace, "nobody", "app", ("true",), timeout_s=10.0)
+    monkeypatch.setattr(client.configuration, "verify_ssl", False)
+    with pytest.raises(NotFound, match="nobody"):
+        run_in_pod(client, namespace, "nobody", "app", ("true",), timeout_s=10.0)
 
 
 def test_pages_together_are_the_whole_list(client: Client, namespace: str) -> None:
