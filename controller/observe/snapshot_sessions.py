@@ -153,7 +153,8 @@ class SnapshotSessionObserver:
     def _told(self, seen: SnapshotSessionObserved) -> tuple[str, ...] | None:
         """Return what a Job that a crash hid was told: the cache has it without its containers."""
         job = seen.executor.job
-        if job is None or is_begun(seen.session):
+        ensured = status_of(target_conditions(seen.session), Type.BACKUP_EXECUTOR_ENSURED)
+        if job is None or ensured is not None:
             return None
         live = read_job(self._sight.client, key_of(job))
         return told_hosts(live) if live is not None else None

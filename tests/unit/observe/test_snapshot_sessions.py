@@ -318,6 +318,25 @@ def test_what_a_hidden_job_was_told_is_read_from_itself(
     assert reads.take() == []
 
 
+def test_what_a_job_that_was_hidden_after_a_hook_was_told_is_read_from_itself() -> None:
+    """The session had begun, for the claims that there were before the hook."""
+    cluster = SnapshotCluster(with_hooks=True)
+    assert cluster.settle(cluster.remove_pod)
+    cluster.new_session(1, is_owned=False)
+    before: Any = {}
+    job = Key(NAMESPACE, "stash-vs-nightly-1")
+    while (JOB, job) not in cluster.server.objects:
+        for pod in cluster.server.all(POD):
+            cluster.work(pod)
+        before = cluster.server.objects.get((BACKUP_SESSION, KEY))
+        step(cluster)
+    cluster.server.put_object(BACKUP_SESSION, before)
+    catch_up(cluster)
+    found = seen(cluster)
+    assert found.reading is not None
+    assert found.reading.told == CLAIMS
+
+
 def put_old(
     cluster: SnapshotCluster,
     name: str,

@@ -587,6 +587,21 @@ def test_a_pre_hook_that_ran_is_recorded_then_followed_by_the_snapshots() -> Non
     assert created(after) == ["stash-vs-nightly-1"]
 
 
+def test_the_claims_of_a_job_that_a_crash_hid_after_a_hook_are_those_that_it_was_told() -> None:
+    """The hook had been started for the claims that the target had then."""
+    executor = Executor(creation_job(FROZEN))
+    claims = (*CLAIMS, "data-db-3")
+    found = reading(claims={claim: bound_claim(claim) for claim in claims}, told=claims)
+    made = planned(FROZEN, spec=HOOKED, executor=executor, reading=found)
+    assert made.facts["step"] == "job_found"
+    assert [entry["hostname"] for entry in target_in(made)["stats"]] == list(claims)
+    entries = conditions_in(target_in(made)["conditions"])
+    assert entries["BackupExecutorEnsured"][0] == "True"
+    assert entries["PreBackupHookExecutionSucceeded"][0] == "True"
+    unread = planned(FROZEN, spec=HOOKED, executor=executor, reading=reading())
+    assert [entry["hostname"] for entry in target_in(unread)["stats"]] == list(CLAIMS)
+
+
 def test_a_pre_hook_that_fails_means_no_snapshot() -> None:
     """And the postBackup hook runs all the same: it may have frozen something."""
     bad = ended_job(hook_of(FREEZING), hook_report("boom"), code=1)
