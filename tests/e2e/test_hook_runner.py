@@ -182,7 +182,7 @@ def test_pod_on_its_way_out_is_thawed(hooks: Hooks) -> None:
     space = hooks.space
     # process 1 of its container does not heed SIGTERM
     space.cluster.kubectl(
-        "-n", space.name, "delete", "pod", "app-1", "--grace-period=120", "--wait=false"
+        "-n", space.name, "delete", "pod", "app-1", "--grace-period=60", "--wait=false"
     )
     hook = hooks.shell("echo here >> /reached")
     assert hooks.run(hook)[0] == 0
@@ -190,7 +190,6 @@ def test_pod_on_its_way_out_is_thawed(hooks: Hooks) -> None:
     assert (code, host.succeeded) == (0, True), log
     assert space.exec("app-0", "cat /reached") == "here\nhere\n"
     assert space.exec("app-1", "cat /reached") == "here\n"
-    space.cluster.kubectl("-n", space.name, "delete", "pod", "app-1", "--grace-period=1")
 
 
 def test_told_to_stop(hooks: Hooks) -> None:

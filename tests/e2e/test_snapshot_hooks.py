@@ -236,6 +236,8 @@ def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:
     faults.clear()
     space.cluster.kubectl("-n", space.name, "scale", "statefulset/app", "--replicas=1")
     rolled_out(space, "statefulset")
+    # without replicas it had no claims; that is looked at again after a minute at most (D14)
+    space.wait_phase("backupconfiguration", "backup", "Ready")
     assert taken(space, "second")["status"]["phase"] == "Succeeded"
     assert done(space) == ["freeze", "freeze", "thaw"]
 
