@@ -94,6 +94,14 @@ def is_deleting(obj: Obj) -> bool:
     return bool(meta(obj).get("deletionTimestamp"))
 
 
+def is_finished(job: Obj) -> bool:
+    """Tell whether a Job has ended: no pod of it starts any more."""
+    return any(
+        condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True"
+        for condition in status(job).get("conditions") or ()
+    )
+
+
 def controller_uid(obj: Obj) -> Uid:
     """Return the uid of the owner marked `controller: true`, empty when there is none."""
     for owner in meta(obj).get("ownerReferences") or ():

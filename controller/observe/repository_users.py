@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from controller.api.model import parse_spec
 from controller.api.names import backup_job_name
-from controller.api.objects import Key, Obj, annotations_of, dig, key_of, meta, name_of, uid_of
+from controller.api.objects import (
+    Key,
+    Obj,
+    annotations_of,
+    is_finished,
+    key_of,
+    meta,
+    name_of,
+    uid_of,
+)
 from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION
 from controller.build.backend import location_of
@@ -95,16 +104,9 @@ def _jobs_for(caches: Caches, repositories: tuple[str, ...], session: Obj) -> It
                 str(Key(namespace, repository)) in repositories
                 and uid != uid_of(session)
                 and not ended
-                and not _is_finished(job)
+                and not is_finished(job)
             ):
                 yield job
-
-
-def _is_finished(job: Obj) -> bool:
-    return any(
-        condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True"
-        for condition in dig(job, "status", "conditions") or ()
-    )
 
 
 def _repositories_like(caches: Caches, key: str) -> tuple[str, ...]:

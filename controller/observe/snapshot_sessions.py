@@ -34,7 +34,7 @@ from controller.api.workload import volumes_of
 from controller.build.creation import told_hosts
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
-from controller.kube.errors import NotFound
+from controller.kube.errors import Forbidden, NotFound, ServerFault
 from controller.observe.caches import BY_INVOKER, BY_SESSION, BY_SOURCE, invoker_index
 from controller.observe.live import read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
@@ -42,6 +42,7 @@ from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import Executor
+from controller.reconcile.owed_hook import is_owed
 from controller.reconcile.snapshot_end import adopts, is_of_stash
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_session import is_begun, needs_reading
@@ -58,11 +59,14 @@ class SnapshotSessionObserver:
     def is_mine(self, session: Obj, spec: BackupConfigurationSpec | None) -> bool:
         """Tell whether a session backs up by VolumeSnapshots, also when its configuration is gone.
 
-        What it has begun counts, not what its configuration says by now.
+        What it has begun counts, not what its configuration says by now. Who may create sessions
+        may also give them the finalizer: while one runs it is believed by the status alone.
         """
-        if POST_HOOK in finalizers_of(session):
+        is_over = is_final(session)
+        is_held = POST_HOOK in finalizers_of(session)
+        if is_held and (is_over or is_deleting(session) or is_owed(session)):
             return True
-        if is_final(session):
+        if is_over:
             return False  # whatever comes after is the same for both
         if dig(session, "status", "targets", 0, "stats"):
             return True  # the claims that are waited for; a session with restic has none so early
@@ -117,7 +121,7 @@ class SnapshotSessionObserver:
         if needs_reading(seen, now):
             seen = replace(seen, reading=replace(self._reading(seen), told=self._told(seen)))
         if is_look_due(seen, now):
-            seen = replace(seen, snapshots=self._looked_for(seen), looked=True)
+            seen = self._looked_for(seen)
         kept = (*seen.kept, *self._adopted(seen))
         return replace(seen, kept=kept, in_use=self._in_use(kept))
 
@@ -159,23 +163,22 @@ class SnapshotSessionObserver:
         live = read_job(self._sight.client, key_of(job))
         return told_hosts(live) if live is not None else None
 
-    def _looked_for(self, seen: SnapshotSessionObserved) -> tuple[Obj, ...]:
-        """Return the session's VolumeSnapshots: what is not here now does not exist.
+    def _looked_for(self, seen: SnapshotSessionObserved) -> SnapshotSessionObserved:
+        """Return the session with its VolumeSnapshots: what is not among them does not exist.
 
-        Raises:
-            NotFound: the kind is there and not served yet, as by an API server that has just
-                started. That is no verdict on what it holds: the turn is taken again (D10), but
-                not after the deadline.
+        A list that is refused, or a kind that is there and not served yet, as by an API server that
+        has just started, is no verdict on what there is (D10). The session goes on waiting, and so
+        do its limits: an application may stand still.
         """
         client, namespace = self._sight.client, namespace_of(seen.session)
         selector = f"{SESSION_UID}={uid_of(seen.session)}"
         try:
-            return read_snapshots(client, namespace, label_selector=selector)
-        except NotFound:
-            is_late = hosts_of(seen, self._sight.now()).is_late
-            if self._sight.caches.snapshots_defined() and not is_late:
-                raise
-            return ()
+            found = read_snapshots(client, namespace, label_selector=selector)
+        except (NotFound, Forbidden, ServerFault) as err:
+            if not isinstance(err, NotFound) or self._sight.caches.snapshots_defined():
+                return replace(seen, unlistable=str(err))
+            found = ()
+        return replace(seen, snapshots=found, looked=True)
 
     def _kept(self, session: Obj) -> tuple[Obj, ...]:
         invoker = str(dig(session, "spec", "invoker", "name") or "")
@@ -192,7 +195,7 @@ class SnapshotSessionObserver:
             return ()
         try:
             listed = read_snapshots(self._sight.client, namespace_of(seen.session))
-        except NotFound:
+        except (NotFound, Forbidden, ServerFault):
             return ()  # they are there for the next session
         return tuple(snapshot for snapshot in listed if is_of_stash(snapshot))
 

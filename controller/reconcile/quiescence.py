@@ -41,7 +41,8 @@ def quiesced_left_s(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) 
 def quiesce_limit_s(seen: SnapshotSessionObserved) -> float:
     """Return how long an application may stand still."""
     text = annotations_of(seen.configuration or {}).get(QUIESCE_LIMIT, "")
-    return parse_go_duration_s(text) or QUIESCE_LIMIT_S
+    seconds = parse_go_duration_s(text) or 0.0
+    return seconds if seconds > 0 else QUIESCE_LIMIT_S
 
 
 def given_up(hosts: Hosts, limit_s: float) -> tuple[Host, ...]:

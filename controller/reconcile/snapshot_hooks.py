@@ -42,10 +42,12 @@ from controller.reconcile.hook_execution import (
     retold,
     skipped,
     started,
+    tries_of,
 )
 from controller.reconcile.owed_hook import owed_annotations, owed_hook
 from controller.reconcile.references import target_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from controller.reconcile.snapshot_status import target_conditions
 
 REFUSED_S = 10.0
 """How soon a postBackup Job that was refused is tried again: an application may be waiting."""
@@ -225,12 +227,16 @@ def post_hook_of(seen: SnapshotSessionObserved) -> PostHook | None:
 
 
 def _access_of(seen: SnapshotSessionObserved, job: Obj) -> tuple[Write, ...]:
-    """Return what lets an owed Job run commands, nothing where that is there.
+    """Return what lets an owed Job run commands, nothing where that is surely there.
 
-    Of a session that is being deleted the garbage collector may have taken either half of it.
+    Of a session that is being deleted the garbage collector may have taken either half of it, and
+    a Job that came to nothing may have lacked it.
     """
     session = seen.session
-    if seen.access and not is_deleting(session):
+    kind = Type.POST_BACKUP_HOOK.value
+    entry = next((c for c in target_conditions(session) if c.get("type") == kind), None)
+    is_first = entry is None or tries_of(entry) == 0
+    if seen.access and is_first and not is_deleting(session):
         return ()
     account = str(dig(job, "spec", "template", "spec", "serviceAccountName") or "")
     given = "" if account == hook_identity(BACKUP_SESSION, name_of(session)) else account

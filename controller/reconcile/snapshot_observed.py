@@ -32,9 +32,9 @@ class SnapshotSessionObserved:
     `executor` is the Job that creates the VolumeSnapshots, `pre` and `post` those of the hooks.
     `reading` is None where nothing is decided by it: a session that runs is seen without a request.
     `snapshots` are the VolumeSnapshots with the session's uid; `looked` says that they were read
-    live. `kept` are all of the configuration, `in_use` the names of those from which something is
-    being restored, or is to be. `access` is what lets hooks run commands in pods, as
-    long as it exists.
+    live, `unlistable` why they could not be. `kept` are all of the configuration, `in_use` the
+    names of those from which something is being restored, or is to be. `access` is what lets hooks
+    run commands in pods, as long as it exists.
     """
 
     session: Obj
@@ -48,6 +48,7 @@ class SnapshotSessionObserved:
     reading: Reading | None = None
     snapshots: tuple[Obj, ...] = ()
     looked: bool = False
+    unlistable: str = ""
     kept: tuple[Obj, ...] = ()
     in_use: frozenset[str] = frozenset()
     siblings: tuple[Obj, ...] = ()

@@ -16,16 +16,20 @@ from controller.api.objects import (
     dig,
     finalizers_of,
     is_deleting,
+    is_finished,
     name_of,
     namespace_of,
     status,
+    uid_of,
 )
 from controller.api.report import Reason
+from controller.api.resources import JOB
 from controller.api.text import parse_time
 from controller.build.hook import POST_HOOK
-from controller.plan import Plan
+from controller.plan import Delete, Plan, Ref, Write
 from controller.reconcile import retry
 from controller.reconcile.backup_start import hindrance
+from controller.reconcile.closing import closing_writes
 from controller.reconcile.hook_execution import (
     POST_BACKUP,
     PRE_BACKUP,
@@ -112,7 +116,7 @@ def needs_reading(seen: SnapshotSessionObserved, now: datetime) -> bool:
     if is_running or post in ("True", "False") or owed_hook(session) is not None:
         return False
     has_post = spec.hooks is not None and spec.hooks.post_backup is not None
-    return has_post and hosts_of(seen, now).are_cut
+    return has_post and (hosts_of(seen, now).are_cut or bool(abandoned(seen)))
 
 
 def _follow(seen: SnapshotSessionObserved, now: datetime) -> Plan:
@@ -148,9 +152,21 @@ def _record_pre_hook(seen: SnapshotSessionObserved, failure: str, now: datetime)
     facts: dict[str, Any] = {"step": "pre_hook_ended"}
     if failure:
         facts["error"] = failure
-        return _give_up(seen, f"{NO_HOOK}: {failure}", [condition], now, facts=facts)
+        found = _give_up(seen, f"{NO_HOOK}: {failure}", [condition], now, facts=facts)
+        return replace(found, writes=closing_writes(_stopped(seen), found.writes, seen.refusal))
     new = changed_status(seen.session, now, target=[condition])
     return Plan(writes=status_writes(seen.session, new), facts=facts)
+
+
+def _stopped(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
+    """Return what stops a preBackup Job that was given up: it could freeze after the thaw.
+
+    One that was never begun, or is suspended, has no deadline of its own.
+    """
+    job = seen.pre.job
+    if job is None or is_deleting(job) or is_finished(job):
+        return ()
+    return (Delete(Ref(JOB, namespace_of(job), name_of(job), uid_of(job))),)
 
 
 def _give_up(

@@ -124,15 +124,17 @@ def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
             (*stage.stopped, *post.writes), status_writes(seen.session, new), seen.refusal
         ),
         requeue_after_s=min(waits, default=None),
-        facts=_story(stage),
+        facts=_story(stage, seen.unlistable),
     )
 
 
-def _story(stage: _Stage) -> dict[str, Any]:
+def _story(stage: _Stage, unlistable: str) -> dict[str, Any]:
     hosts, post = stage.hosts, stage.post
     if post.writes:
         step = "post_hook_started" if post.condition is not None else "post_hook_lost"
         return {"step": step}
+    if unlistable:
+        return {"step": "waiting_for_list", "words": unlistable}
     if hosts.are_decided:
         return {"step": "waiting_for_hook"}
     if isinstance(hosts.creation, Waiting):

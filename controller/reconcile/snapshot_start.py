@@ -13,7 +13,7 @@ from controller.build.creation import CreationOrder, creation_job, snapshot_inpu
 from controller.build.identity import snapshot_account
 from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
-from controller.reconcile.hook_execution import PRE_BACKUP, ended, started
+from controller.reconcile.hook_execution import PRE_BACKUP, started
 from controller.reconcile.owed_hook import hold, is_owed
 from controller.reconcile.session_status import Outcome
 from controller.reconcile.snapshot_end import end
@@ -41,8 +41,8 @@ def begin(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     match hindered:
         case Wait():
             return Plan(requeue_after_s=WAIT_S)
-        case Skip() if is_owed(seen.session):
-            return record_lost(seen, now)
+        case Skip(message) if is_owed(seen.session):
+            return record_lost(seen, now, message)
         case Skip(message):
             skipped = Condition(Type.BACKUP_SKIPPED, True, "SkippedTakingNewBackup", message)
             return end(seen, Outcome(Phase.SKIPPED, message), now, target={}, conditions=[skipped])
@@ -75,7 +75,9 @@ def _first_job(seen: SnapshotSessionObserved, now: datetime) -> Plan:
 def _fail_to_start(
     seen: SnapshotSessionObserved, problem: str, now: datetime, sources: Sources | None = None
 ) -> Plan:
-    """End a session of which nothing was done."""
+    """End a session of which nothing was done, as far as can be known."""
+    if is_owed(seen.session) and seen.refusal is None:
+        return record_lost(seen, now, problem)
     hosts = sources.failed if sources is not None else ()
     hosts += tuple(
         Host(claim).failed(Reason.NOT_CREATED.value, problem)
@@ -167,14 +169,19 @@ def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     )
 
 
-def record_lost(seen: SnapshotSessionObserved, now: datetime) -> Plan:
+def record_lost(seen: SnapshotSessionObserved, now: datetime, problem: str = "") -> Plan:
     """Write down that the preBackup hook may have run: there is no Job of it, or none any more.
 
-    The status does not say that it was created, but a crash may have kept it from that.
+    The status does not say that it was created, but a crash may have kept it from that. Its pod may
+    live longer than the Job, and is looked for like that of any other. `problem` is why the session
+    goes no further.
     """
-    text = "whether its Job was created is not known, and it is not there"
-    new = started_status(seen, Sources(()), ended(PRE_BACKUP, text), now)
-    facts = {"step": "pre_hook_ended", "error": text}
+    new = started_status(seen, Sources(()), started(PRE_BACKUP), now)
+    if problem:
+        (target,) = new["targets"]
+        failed = [executor_ensured(problem)]
+        new["targets"] = [{**target, "conditions": merged(target["conditions"], failed, now)}]
+    facts = {"step": "pre_hook_unknown", **({"error": problem} if problem else {})}
     return Plan(writes=status_writes(seen.session, new), facts=facts)
 
 

@@ -21,6 +21,10 @@ LOOK_S = 2.0
 asked (D10)."""
 
 
+LOOK_AGAIN_S = 15.0
+"""How soon an API server that could not say is asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One claim. `phase` is Running while it is not decided.
@@ -105,10 +109,10 @@ def hosts_of(seen: SnapshotSessionObserved, now: datetime) -> Hosts:
     is_open = not all(host.is_decided for host in hosts)
     if is_late := is_open and now >= due:
         limit = _limit(seen, is_overdue=is_overdue)
-        hosts = [_late(host, limit, looked=seen.looked) for host in hosts]
+        hosts = [_late(host, limit, seen) for host in hosts]
     waits = [] if is_late or not is_open else [(due - now).total_seconds()]
     if any(host.is_missed for host in hosts):
-        waits.append(LOOK_S)
+        waits.append(LOOK_AGAIN_S if seen.unlistable else LOOK_S)
     if isinstance(creation, Waiting | Running) and creation.requeue_after_s is not None:
         waits.append(creation.requeue_after_s)
     return Hosts(
@@ -281,12 +285,15 @@ def _limit(seen: SnapshotSessionObserved, *, is_overdue: bool) -> str:
     return f"timeOut ({format_seconds(time_out_s)}) has passed" if time_out_s else "timeOut passed"
 
 
-def _late(host: Host, limit: str, *, looked: bool) -> Host:
+def _late(host: Host, limit: str, seen: SnapshotSessionObserved) -> Host:
     """Return a claim at the end of the wait, with the driver's own message."""
     if host.is_decided:
         return host
     if not host.snapshot:
-        if not looked:
+        if seen.unlistable:
+            text = f"{limit}, and whether it has a VolumeSnapshot cannot be read: {seen.unlistable}"
+            return host.failed(Reason.SNAPSHOT_NOT_READY.value, text)
+        if not seen.looked:
             return replace(host, is_missed=True)
         text = f"{limit}, and no VolumeSnapshot of it was created"
         return host.failed(Reason.NOT_CREATED.value, text)

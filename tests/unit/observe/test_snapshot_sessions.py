@@ -16,12 +16,13 @@ from controller.api.resources import (
     STATEFUL_SET,
     VOLUME_SNAPSHOT,
 )
+from controller.build.hook import POST_HOOK
 from controller.build.labels import BACKUP, CREATED_BY, own_labels
-from controller.kube.errors import NotFound
+from controller.kube.errors import Forbidden, KubeError, NotFound, ServerFault
 from controller.observe.routes import SESSION_LANE, Route
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
-from tests.support.builders import NAMESPACE, configuration
+from tests.support.builders import NAMESPACE, before, configuration
 from tests.support.snapshot_cluster import SnapshotCluster
 from tests.support.snapshot_sessions import CLAIMS, bound_claim, snapshot_spec, workload
 from tests.support.toy_cluster import CACHED
@@ -68,6 +69,18 @@ def step(cluster: SnapshotCluster) -> None:
     for pod in cluster.server.all(POD):
         cluster.start_pod(pod)
     catch_up(cluster)
+    cluster.turn(ROUTE)
+
+
+def step_unseen(cluster: SnapshotCluster) -> None:
+    """Do the same while the cache of VolumeSnapshots hears nothing."""
+    for job in cluster.server.all(JOB):
+        cluster.sync_job(job)
+    for pod in cluster.server.all(POD):
+        cluster.start_pod(pod)
+    for resource in CACHED:
+        if resource != VOLUME_SNAPSHOT:
+            cluster.deliver(resource)
     cluster.turn(ROUTE)
 
 
@@ -185,19 +198,25 @@ def test_a_late_cache_is_no_missing_volume_snapshot(cluster: SnapshotCluster) ->
     assert len(found.snapshots) == 3
 
 
-class Unserved:
-    """Has the API server answer 404 to lists of VolumeSnapshots, until it is told to serve them."""
+NOT_FOUND = NotFound("the server could not find the requested resource", code=404)
+NO_LIST = (NOT_FOUND, Forbidden("no right to list", code=403), ServerFault("webhook", code=500))
 
-    def __init__(self, cluster: SnapshotCluster, patch: pytest.MonkeyPatch) -> None:
+
+class Unserved:
+    """Has the API server refuse lists of VolumeSnapshots, until it is told to serve them."""
+
+    def __init__(
+        self, cluster: SnapshotCluster, patch: pytest.MonkeyPatch, error: KubeError = NOT_FOUND
+    ) -> None:
         self.is_served = False
         list_page = cluster.server.list_page
 
-        def list_or_404(resource: Any, namespace: str = "", **options: Any) -> Obj:
+        def list_or_refuse(resource: Any, namespace: str = "", **options: Any) -> Obj:
             if resource == VOLUME_SNAPSHOT and not self.is_served:
-                raise NotFound("the server could not find the requested resource", code=404)
+                raise error
             return list_page(resource, namespace, **options)
 
-        patch.setattr(cluster.server, "list_page", list_or_404)
+        patch.setattr(cluster.server, "list_page", list_or_refuse)
 
 
 def created_unseen(cluster: SnapshotCluster) -> None:
@@ -214,11 +233,10 @@ def created_unseen(cluster: SnapshotCluster) -> None:
 def test_a_kind_that_is_not_served_yet_is_no_verdict_on_what_it_holds(
     cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An API server that has just started: the turn is taken again, and the session succeeds."""
+    """An API server that has just started: it is asked again, and the session succeeds."""
     created_unseen(cluster)
     api = Unserved(cluster, monkeypatch)
-    with pytest.raises(NotFound):  # the loop takes the turn again
-        cluster.turn(ROUTE)
+    cluster.turn(ROUTE)
     assert status(cluster.server.objects[BACKUP_SESSION, KEY])["phase"] == "Running"
     api.is_served = True
     assert cluster.settle(cluster.work)
@@ -236,14 +254,42 @@ def test_a_kind_that_was_removed_took_its_objects_along(
     assert (found.looked, found.snapshots) == (True, ())
 
 
+@pytest.mark.parametrize("error", NO_LIST, ids=["404", "403", "500"])
 def test_the_doubt_ends_with_the_session(
-    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch
+    cluster: SnapshotCluster, monkeypatch: pytest.MonkeyPatch, error: KubeError
 ) -> None:
-    """A definition without our version may stay so for ever: an application may be frozen."""
+    """A definition without our version, or rights that are gone, may stay so for ever."""
     created_unseen(cluster)
-    Unserved(cluster, monkeypatch)
+    Unserved(cluster, monkeypatch, error)
     cluster.server.wait(7201)
-    assert seen(cluster).looked
+    found = seen(cluster)
+    assert (found.looked, found.unlistable) == (False, str(error))
+    cluster.turn(ROUTE)
+    made = status(cluster.server.objects[BACKUP_SESSION, KEY])
+    assert made["phase"] == "Failed"
+    for stat in made["targets"][0]["stats"]:
+        assert f"cannot be read: {error}" in stat["error"]
+
+
+@pytest.mark.parametrize("error", NO_LIST, ids=["404", "403", "500"])
+def test_an_application_does_not_stand_still_for_a_list_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch, error: KubeError
+) -> None:
+    """Ten minutes after the preBackup hook it goes on; what nobody can see was not cut."""
+    cluster = SnapshotCluster(with_hooks=True)
+    assert cluster.settle(cluster.remove_pod)
+    cluster.new_session(1, is_owned=False)
+    while not cluster.server.all(VOLUME_SNAPSHOT):
+        for pod in cluster.server.all(POD):
+            cluster.work(pod)
+        step_unseen(cluster)
+    Unserved(cluster, monkeypatch, error)
+    post = Key(NAMESPACE, "stash-hook-post-nightly-1")
+    for seconds, is_thawed in ((500, False), (200, True)):
+        cluster.server.wait(seconds)
+        for _ in range(3):
+            step_unseen(cluster)
+        assert ((JOB, post) in cluster.server.objects) == is_thawed
 
 
 def test_a_session_that_will_be_skipped_reads_nothing(
@@ -293,6 +339,22 @@ def test_a_job_that_a_crash_hid_tells_what_a_session_is(cluster: SnapshotCluster
     catch_up(cluster)
     without = cluster.process.lanes[SESSION_LANE].observe(KEY, None)
     assert isinstance(without, SessionObserved)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "with restic"])
+def test_a_finalizer_alone_makes_no_session_one_of_volume_snapshots(
+    cluster: SnapshotCluster, *, begun: bool
+) -> None:
+    """Who may create sessions may give them any finalizer; their configuration says restic."""
+    cluster.server.put_object(BACKUP_CONFIGURATION, configuration())
+    old = cluster.server.objects[BACKUP_SESSION, KEY]
+    done = {"type": "BackupExecutorEnsured", "status": "True", "lastTransitionTime": before(5)}
+    target = {"preBackupActions": ["InitializeBackendRepository"], "conditions": [done]}
+    held = {**old["metadata"], "finalizers": [POST_HOOK]}
+    new = {**old, "metadata": held, "status": {"targets": [target]} if begun else {}}
+    cluster.server.put_object(BACKUP_SESSION, new)
+    catch_up(cluster)
+    assert isinstance(cluster.process.lanes[SESSION_LANE].observe(KEY, None), SessionObserved)
 
 
 def test_what_a_hidden_job_was_told_is_read_from_itself(

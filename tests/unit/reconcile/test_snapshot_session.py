@@ -8,8 +8,8 @@ import pytest
 
 from controller.api.objects import Obj, annotations_of, name_of
 from controller.api.report import HostReport
-from controller.api.resources import JOB, ROLE_BINDING, SERVICE_ACCOUNT
-from controller.plan import CreateOnce, Delete, Finalizer, Plan, Refusal, SetStatus
+from controller.api.resources import BACKUP_SESSION, JOB, ROLE_BINDING, SERVICE_ACCOUNT
+from controller.plan import CreateOnce, Delete, Finalizer, Plan, Ref, Refusal, SetStatus
 from controller.reconcile import session as dispatch
 from controller.reconcile.observed import Executor
 from controller.reconcile.owed_hook import owed_hook, release
@@ -780,7 +780,11 @@ def test_a_refused_post_hook_is_tried_again_for_hours() -> None:
 def test_a_post_hook_whose_job_was_deleted_runs_once_more() -> None:
     """It may not have run."""
     made = planned(THAWING, spec=HOOKED, post=LOST, snapshots=all_ready())
-    assert created(made) == ["stash-hook-post-nightly-1"]
+    assert created(made) == [
+        "stash-hook-identity-nightly-1",  # who took the Job may have taken its identity
+        "stash-hook-identity-nightly-1",
+        "stash-hook-post-nightly-1",
+    ]
     post = conditions_in(target_in(made)["conditions"])["PostBackupHookExecutionSucceeded"]
     assert post[1:] == (
         "HookStartedAgain2",
@@ -793,7 +797,7 @@ def test_a_refusal_is_timed_by_itself() -> None:
     entry = hook_entry("Post", "Unknown", age_s=9000)
     raw = owing(begun(hook_entry("Pre"), ENSURED, entry))
     fields: dict[str, Any] = {"spec": HOOKED, "post": LOST, "snapshots": all_ready()}
-    (write, _) = planned(raw, **fields).writes
+    (*_, write, _) = planned(raw, **fields).writes
     no = Refusal(write, "Forbidden", FORBIDDEN)
     told = {**raw, "status": status_in(planned(raw, refusal=no, **fields))}
     waits = planned(told, refusal=no, **{**fields, "post": Executor()})
@@ -814,7 +818,7 @@ def test_a_post_hook_that_told_nothing_runs_again_under_its_name() -> None:
     assert made.requeue_after_s == 10
     no = Refusal(delete, "Forbidden", "a webhook says no")
     assert status_in(planned(THAWING, post=post, refusal=no, **fields))["phase"] == "Failed"
-    assert created(planned(THAWING, post=LOST, **fields)) == ["stash-hook-post-nightly-1"]
+    assert created(planned(THAWING, post=LOST, **fields))[-1] == "stash-hook-post-nightly-1"
 
 
 def test_a_post_hook_is_tried_five_times() -> None:
@@ -902,13 +906,62 @@ def test_without_anything_that_tells_of_it_the_post_hook_is_built_from_the_confi
     ids=["session deleted", "configuration deleted"],
 )
 def test_a_pre_hook_that_nobody_recorded_may_have_run(fields: dict[str, Any]) -> None:
-    """The controller ended right after it created the Job, and the Job is gone by now."""
+    """The controller ended right after it created the Job, and the Job is gone by now.
+
+    Not so its pod, perhaps: that may still freeze something.
+    """
     made = planned(**fields)
     pre = conditions_in(target_in(made)["conditions"])["PreBackupHookExecutionSucceeded"]
-    assert pre[0] == "False"
-    after = {**fields["raw"], "status": status_in(made)}
+    assert pre[0] == "Unknown"
     rest = {key: value for key, value in fields.items() if key != "raw"}
-    assert created(planned(after, **rest))[-1] == "stash-hook-post-nightly-1"
+    after = {**fields["raw"], "status": status_in(made)}
+    assert planned(after, pre=Executor(job_gone=True), **rest).writes == ()
+    then = planned(after, pre=LOST, **rest)
+    assert created(then) == []
+    after = {**after, "status": status_in(then)}
+    assert created(planned(after, pre=LOST, **rest))[-1] == "stash-hook-post-nightly-1"
+
+
+def test_what_keeps_a_session_from_starting_does_not_keep_its_post_hook() -> None:
+    """The preBackup hook may have run already, unless its Job was just refused."""
+    raw = owing(session())
+    made = planned(raw, spec=HOOKED, reading=Reading())
+    assert made.facts["step"] == "pre_hook_unknown"
+    entries = conditions_in(target_in(made)["conditions"])
+    assert "does not exist" in entries["BackupExecutorEnsured"][2]
+    after = {**raw, "status": status_in(made)}
+    then = planned(after, spec=HOOKED, pre=LOST, reading=Reading())
+    after = {**after, "status": status_in(then)}
+    last = planned(after, spec=HOOKED, pre=LOST, reading=Reading())
+    assert created(last)[-1] == "stash-hook-post-nightly-1"
+    no = Refusal(SetStatus(Ref.to(BACKUP_SESSION, raw), {}), "Forbidden", "exceeded quota")
+    refused = planned(raw, spec=HOOKED, refusal=no)
+    assert (created(refused), status_in(refused)["phase"]) == ([], "Failed")
+
+
+def test_a_pre_hook_that_was_given_up_is_stopped_first() -> None:
+    """A Job that nobody began, or that is suspended, has no deadline; it could freeze later."""
+    job = hook_of(FREEZING, age_s=100000)
+    made = planned(FREEZING, spec=HOOKED, pre=Executor(job))
+    assert deleted(made) == ["Job stash-hook-pre-nightly-1"]
+    assert [type(write) for write in made.writes] == [Delete, SetStatus]
+    no = Refusal(made.writes[0], "Forbidden", "a webhook says no")
+    assert [type(w) for w in planned(FREEZING, pre=Executor(job), refusal=no).writes] == [SetStatus]
+    failed = {**job, "status": {"conditions": list(job_failed("DeadlineExceeded"))}}
+    assert deleted(planned(FREEZING, spec=HOOKED, pre=Executor(failed, pods_gone=True))) == []
+
+
+@pytest.mark.parametrize("gone", ["session", "configuration"])
+def test_nobody_waits_for_a_cut_once_a_session_is_abandoned(gone: str) -> None:
+    """Without a Job that is vouched for the hook is built anew, for which its target is read."""
+    metadata = {**HELD, **({"deletionTimestamp": before(5)} if gone == "session" else {})}
+    raw = begun(hook_entry("Pre"), ENSURED, metadata=metadata)
+    fields: dict[str, Any] = {"spec": HOOKED}
+    if gone == "configuration":
+        deleting = {"deletionTimestamp": before(5)}
+        fields["configuration"] = configuration(spec=HOOKED, metadata=deleting)
+    assert needs_reading(observed(raw, **fields), NOW)
+    assert created(planned(raw, **fields))[-1] == "stash-hook-post-nightly-1"
 
 
 def test_what_the_pod_of_a_hook_waits_for_is_told_once() -> None:
@@ -966,6 +1019,8 @@ def test_who_wants_it_may_let_the_application_stand_still_for_longer() -> None:
     """By an annotation; with a policy that waits for the outcome there is no limit."""
     longer = configuration(spec=HOOKED, metadata={"annotations": {"drey.dev/quiesce-limit": "30m"}})
     assert plan(still(601, configuration=longer), NOW).requeue_after_s == pytest.approx(1199)
+    wrong = configuration(spec=HOOKED, metadata={"annotations": {"drey.dev/quiesce-limit": "-10m"}})
+    assert plan(still(500, configuration=wrong), NOW).requeue_after_s == pytest.approx(100)
     entries = begun(hook_entry("Pre", age_s=601), ENSURED)
     raw = owing(entries, policy="OnSuccess")
     assert plan(still(601, raw=raw), NOW).writes == ()
