@@ -53,6 +53,7 @@ class Reason(StrEnum):
     ALREADY_EXISTS = "AlreadyExists"
     NOT_CREATED = "NotCreated"
     HOOK_FAILED = "HookFailed"
+    HOOK_LOST = "HookLost"
     HOOK_TIMED_OUT = "HookTimedOut"
     NO_READY_POD = "NoReadyPod"
     SNAPSHOT_NOT_READY = "SnapshotNotReady"

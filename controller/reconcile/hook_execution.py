@@ -169,7 +169,8 @@ def _busy(found: Waiting | Running, left_s: float) -> Busy:
 def _is_lost(found: Verdict) -> bool:
     """Tell whether a Job ended without its hook's own word on how it went."""
     if isinstance(found, Ended):
-        return any(host.reason == Reason.INTERRUPTED for host in found.report.hosts)
+        lost = (Reason.INTERRUPTED, Reason.HOOK_LOST)
+        return any(host.reason in lost for host in found.report.hosts)
     return isinstance(found, Died)
 
 

@@ -155,6 +155,9 @@ INTERRUPTED = encode(
     RunReport(hosts=(HostReport("db", succeeded=False, reason="Interrupted", error="stopped"),)),
     4096,
 )
+UNHEARD = encode(
+    RunReport(hosts=(HostReport("db", succeeded=False, reason="HookLost", error="cut off"),)), 4096
+)
 REJECTED = {**pod(phase="Failed", of=JOB), "status": {"phase": "Failed", "reason": "OutOfcpu"}}
 FAILED = {**JOB, "status": {"conditions": job_failed()}}
 LOSSES: list[tuple[str, Executor, str]] = [
@@ -165,6 +168,7 @@ LOSSES: list[tuple[str, Executor, str]] = [
     ("rejected by the kubelet", Executor(FAILED, REJECTED), "OutOfcpu"),
     ("told to stop", Executor(FAILED, pod(terminated(130, INTERRUPTED), phase="Failed", of=JOB)),
      "Interrupted: stopped"),
+    ("without an answer of the application", ended_job(JOB, UNHEARD, code=1), "HookLost: cut off"),
     ("disrupted", Executor(FAILED, pod(
         terminated(137), phase="Failed", conditions=(DISRUPTED,), of=JOB)), "137"),
 ]  # fmt: skip
