@@ -7,44 +7,37 @@ would stay frozen.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.api.hook_input import HookInput, HttpInput
-from controller.api.objects import Obj, is_deleting, name_of, status, uid_of
+from controller.api.objects import Obj, name_of, status
 from controller.api.report import ExitCode, HostReport, Reason
-from controller.api.resources import POD
-from controller.kube.client import Client, find
+from controller.kube.client import Client
 from controller.kube.config import connect
-from controller.kube.errors import KubeError, NotFound
+from controller.kube.errors import KubeError, NotFound, ServerFault
 from controller.kube.exec import ExecResult, run_in_pod
 from controller.kube.interface import KubeClient
 from runner import api_verb, probe
 from runner.disclosure import HookRedactor
 from runner.failure import RunError
+from runner.hook_end import End, Failure, counting, error
+from runner.hook_pods import HookPods
 from runner.log import Log
 from runner.parallel import spread
-from runner.pods import NoPort, chosen, container, port_number, runs
+from runner.pods import NoPort, container, port_number
 from runner.retry import until_answered
 
 GRACE_S = 3.0
 """What a handler gets after the end of the time, so that its own words about it are told."""
 MOST_WORDS = 400
 """Characters of what a command printed last."""
-MOST_NAMED = 3
-PAGE = 500
 
 Runner = Callable[[HookInput, str, str, float], ExecResult]
 """Runs the command of a hook in a pod's container, for at most so many seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a handler failed in one place."""
-
-    text: str
-    timed_out: bool = False
-    is_lost: bool = False
-    """The application itself has said nothing."""
+class Unheard(ServerFault):
+    """A command that may run twice may have run, and has not said how it went."""
 
 
 Act = Callable[[Obj | None], Failure | None]
@@ -84,13 +77,13 @@ class Hook:
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
         self._run = run
         self._hook = hook
         self._log = log
         self._redact = HookRedactor(hook)
         self._monotonic = monotonic
         self._started_s = monotonic()
+        self._pods = HookPods(client, hook, log, self._left_s)
 
     def outcome(self) -> HostReport:
         """Run the handlers in their order until one has failed."""
@@ -108,9 +101,36 @@ class Hook:
         handlers = list(self._handlers())
         if not handlers:
             raise RunError(Reason.INPUT_INVALID, "the hook has no handler")
-        pods = self._pods() if any(handler.needs_pods for handler in handlers) else ()
+        needs_pods = any(handler.needs_pods for handler in handlers)
+        now, later = self._pods.found() if needs_pods else ((), ())
+        ends = self._through(handlers, now)
+        if later:
+            # After the others, which shall not stand still until these are back.
+            own = [self._patient(handler) for handler in handlers if not handler.host]
+            ends += self._through(own, later)
+        if failed := error(ends, self._hook):
+            raise failed
+
+    def _through(self, handlers: Sequence[Handler], pods: Sequence[Obj]) -> list[End]:
+        """Let handlers act in their order until one has failed; return how the last one ended."""
+        ends: list[End] = []
         for handler in handlers:
-            self._everywhere(handler, handler.places(pods))
+            ends = self._everywhere(handler, handler.places(pods))
+            if counting(ends):
+                break
+        return ends
+
+    def _patient(self, handler: Handler) -> Handler:
+        """Return a handler that waits until the container of its pod runs again."""
+
+        def act(pod: Obj | None) -> Failure | None:
+            if pod is None or self._pods.is_back(pod):
+                return handler.act(pod)
+            return Failure(
+                "its container is between restarts, and did not run in time", is_lost=True
+            )
+
+        return replace(handler, act=act)
 
     def _handlers(self) -> Iterator[Handler]:
         hook = self._hook
@@ -123,62 +143,21 @@ class Hook:
         if hook.tcp is not None:
             yield Handler("tcpSocket", self._tcp, hook.tcp.host, hook.tcp.port)
 
-    def _pods(self) -> tuple[Obj, ...]:
-        hook = self._hook
-        if not (hook.label_selector or hook.claim):
-            raise RunError(Reason.INPUT_INVALID, "neither labels nor a claim tell the pods")
-        where = f"claim {hook.claim}" if hook.claim else f"labels {hook.label_selector}"
-        try:
-            found = until_answered(
-                self._listed, self._log, {"hostname": hook.hostname}, limit_s=self._left_s()
-            )
-        except KubeError as err:
-            text = f"the pods with {where} in {hook.namespace} cannot be listed: {err.message}"
-            raise RunError(Reason.HOOK_FAILED, text) from err
-        pods = chosen(found, hook)
-        if not pods:
-            state = "running" if hook.also_unready else "Ready"
-            raise RunError(
-                Reason.NO_READY_POD,
-                f"no {state} pod with {where} in {hook.namespace} (of {len(found)} pods there):"
-                " the hook would reach nobody; start the application, or remove the hook",
-            )
-        return pods
-
-    def _listed(self) -> list[Obj]:
-        pods: list[Obj] = []
-        token = ""
-        while True:
-            page = self._client.list_page(
-                POD,
-                self._hook.namespace,
-                label_selector="" if self._hook.claim else self._hook.label_selector,
-                limit=PAGE,
-                continue_token=token,
-            )
-            pods += page.get("items") or ()
-            token = (page.get("metadata") or {}).get("continue") or ""
-            if not token:
-                return pods
-
-    def _everywhere(self, handler: Handler, pods: Sequence[Obj | None]) -> None:
-        """Let a handler act.
-
-        Raises:
-            RunError: it failed in one of them.
-        """
+    def _everywhere(self, handler: Handler, pods: Sequence[Obj | None]) -> list[End]:
+        """Let a handler act; return how it ended in each place."""
         done: dict[int, Failure | None] = {}
         limit_s = max(0.0, self._left_s()) + GRACE_S
         spread(handler.act, pods, done, threads=len(pods), limit_s=limit_s)
         late = Failure("it has not ended", timed_out=True)
-        failures = []
-        gone = 0
-        for index, pod in enumerate(pods):
-            failure = done.get(index, late)
+        found = [(pod, done.get(index, late)) for index, pod in enumerate(pods)]
+        gone: dict[int, bool] = {}
+        spread(self._is_gone, found, gone, threads=len(found), limit_s=GRACE_S)
+        ends = []
+        for index, (pod, failure) in enumerate(found):
             name = name_of(pod) if pod is not None else ""
-            is_gone = failure is not None and pod is not None and self._is_gone(pod, failure)
+            end = End(handler.title, name, failure, is_gone=gone.get(index, False))
             tell = self._log.info if failure is None else self._log.error
-            if is_gone:
+            if end.is_gone:
                 tell = self._log.warning
             tell(
                 "handler_ended",
@@ -187,41 +166,14 @@ class Hook:
                 pod=name,
                 error=failure.text if failure else "",
             )
-            if failure is not None:
-                failures.append((name, failure))
-                gone += is_gone
-        if failures and (gone < len(failures) or gone == len(pods)):
-            raise self._failed(handler.title, len(pods), failures)
+            ends.append(end)
+        return ends
 
-    def _is_gone(self, pod: Obj, failure: Failure) -> bool:
-        """Tell whether nothing of a pod is left that a second hook could set going again."""
-        hook = self._hook
-        if not hook.also_unready:
+    def _is_gone(self, found: tuple[Obj | None, Failure | None]) -> bool:
+        pod, failure = found
+        if pod is None or failure is None:
             return False
-        try:
-            live = find(self._client, POD, hook.namespace, name_of(pod))
-        except KubeError:
-            return False
-        if live is None or uid_of(live) != uid_of(pod) or not runs(live, hook):
-            return True
-        return is_deleting(live) and failure.is_lost
-
-    def _failed(self, title: str, count: int, failures: list[tuple[str, Failure]]) -> RunError:
-        texts = [
-            f"pod {self._hook.namespace}/{name}: {failure.text}" if name else failure.text
-            for name, failure in failures[:MOST_NAMED]
-        ]
-        if len(failures) > MOST_NAMED:
-            texts.append(f"and {len(failures) - MOST_NAMED} more")
-        told = f"{title} failed" if count == 1 else f"{title} failed in {len(failures)} of {count}"
-        if not any(failure.timed_out for _, failure in failures):
-            return RunError(Reason.HOOK_FAILED, f"{told}: {'; '.join(texts)}")
-        limit = f"within {self._hook.timeout_s} s"
-        return RunError(
-            Reason.HOOK_TIMED_OUT,
-            f"{told} {limit}: {'; '.join(texts)}. What was started may still run; the annotation"
-            " drey.dev/hook-timeout allows more time",
-        )
+        return self._pods.is_gone(pod, is_lost=failure.is_lost)
 
     def _exec(self, pod: Obj | None) -> Failure | None:
         assert pod is not None  # noqa: S101 - narrows the type for mypy
@@ -233,12 +185,20 @@ class Hook:
 
         def request() -> ExecResult:
             try:
-                return self._run(self._hook, name_of(pod), name, max(0.1, self._left_s()))
+                result = self._run(self._hook, name_of(pod), name, max(0.1, self._left_s()))
             except NotFound as err:  # it was there a moment ago: no start of an API server
                 return ExecResult(None, error=err.message)
+            if not self._hook.also_unready or result.code is not None or result.timed_out:
+                return result
+            if not self._pods.is_gone(pod, is_lost=False):
+                self._pods.is_back(pod)
+                raise Unheard(result.error)
+            return result
 
         try:
             result = until_answered(request, self._log, fields, limit_s=self._left_s())
+        except Unheard as err:
+            return Failure(f"container {name}: {err.message}", is_lost=True)
         except KubeError as err:
             text = f"container {name}: the command was not started: {err.message}"
             return Failure(text, is_lost=True)

@@ -20,11 +20,26 @@ def chosen(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
     What a first hook froze it may have frozen in a pod that is on its way out by now: that one
     still writes, and may have an hour to go.
     """
-    found = [pod for pod in pods if labels_of(pod).get(OURS) is None]
-    if hook.claim:
-        found = [pod for pod in found if hook.claim in claims(pod)]
+    found = _of_application(pods, hook)
     good = (pod for pod in found if _serves(pod) or (hook.also_unready and runs(pod, hook)))
     return tuple(sorted(good, key=name_of))
+
+
+def restarting(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
+    """Return the pods that a second hook has to wait for, by name; a first one waits for none.
+
+    A frozen application fails its liveness probe: its container is killed, and what it froze is
+    still frozen in the next one.
+    """
+    if not hook.also_unready:
+        return ()
+    found = (pod for pod in _of_application(pods, hook) if restarts(pod, hook))
+    return tuple(sorted(found, key=name_of))
+
+
+def _of_application(pods: Iterable[Obj], hook: HookInput) -> list[Obj]:
+    found = [pod for pod in pods if labels_of(pod).get(OURS) is None]
+    return [pod for pod in found if not hook.claim or hook.claim in claims(pod)]
 
 
 def _serves(pod: Obj) -> bool:
@@ -51,12 +66,36 @@ def is_ready(pod: Obj) -> bool:
 def runs(pod: Obj, hook: HookInput) -> bool:
     """Tell whether the container of the hook runs."""
     try:
-        name = container(pod, hook.container)["name"]
+        told = _told(pod, container(pod, hook.container)["name"])
     except NoPort:
         return False
+    return bool(dig(told, "state", "running"))
+
+
+def restarts(pod: Obj, hook: HookInput) -> bool:
+    """Tell whether the container of the hook ran, does not run now, and will again."""
+    if is_deleting(pod) or has_ended(pod) or runs(pod, hook):
+        return False
+    try:
+        of = container(pod, hook.container)
+    except NoPort:
+        return False
+    told = _told(pod, of["name"])
+    if died := dig(told, "state", "terminated"):
+        policy = of.get("restartPolicy") or spec(pod).get("restartPolicy") or "Always"
+        return policy == "Always" or (policy == "OnFailure" and died.get("exitCode") != 0)
+    return bool(dig(told, "restartCount") or dig(told, "lastState", "terminated"))
+
+
+def has_ended(pod: Obj) -> bool:
+    """Tell whether no container of a pod runs, or ever will."""
+    return status(pod).get("phase") in ("Succeeded", "Failed")
+
+
+def _told(pod: Obj, name: str) -> Obj | None:
     told = status(pod)
     states = [*(told.get("containerStatuses") or ()), *(told.get("initContainerStatuses") or ())]
-    return any(one.get("name") == name and dig(one, "state", "running") for one in states)
+    return next((one for one in states if one.get("name") == name), None)
 
 
 def container(pod: Obj, name: str) -> Any:

@@ -15,6 +15,7 @@ from controller.api.resources import Resource
 from controller.kube.errors import Forbidden, KubeError, NotFound, ServerFault
 from controller.kube.exec import ExecResult
 from runner import hook as module
+from runner import hook_pods
 from runner.disclosure import HookRedactor
 from runner.hook import Hook
 from runner.log import Log
@@ -49,12 +50,20 @@ class Server:
     def __init__(self, *pods: dict[str, Any], errors: tuple[KubeError, ...] = ()) -> None:
         self._pods, self._errors = pods, list(errors)
         self.selectors: list[str] = []
+        self.look_s = 0.0
+        self.relisted: tuple[dict[str, Any], ...] = ()
+        """The pods from the second list on."""
         self.later: dict[str, dict[str, Any] | KubeError] = {}
         """What becomes of pods after they were listed."""
+        self.looks: dict[str, list[dict[str, Any]]] = {}
+        """What the next looks at single pods find; the last one stays."""
 
-    def get(self, resource: Resource, namespace: str, name: str, **_: Any) -> Any:
+    def get(self, resource: Resource, namespace: str, name: str, *, timeout_s: float) -> Any:
         """Return a pod as it is later."""
+        self.look_s = timeout_s
         assert (resource.kind, namespace) == ("Pod", "demo")
+        if looks := self.looks.get(name):
+            return looks.pop(0) if len(looks) > 1 else looks[0]
         found = self.later.get(name) or next(p for p in self._pods if name == name_of(p))
         if isinstance(found, KubeError):
             raise found
@@ -74,6 +83,8 @@ class Server:
         if self._errors:
             raise self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
         self.selectors.append(label_selector)
+        if len(self.selectors) > 1 and not continue_token and self.relisted:
+            self._pods = self.relisted
         start = int(continue_token or 0)
         more = str(start + 2) if start + 2 < len(self._pods) else ""
         return {"items": self._pods[start : start + 2], "metadata": {"continue": more}}
@@ -178,10 +189,23 @@ def test_many_failures_are_counted() -> None:
 
 
 GONE = NotFound("not found", code=404)
-ON_ITS_WAY = pod("app-1")
-ON_ITS_WAY["metadata"]["deletionTimestamp"] = "x"
 CUT_OFF = ExecResult(None, error="the connection was lost")
 AFTER = replace(TOLD, also_unready=True)
+SHORT = replace(AFTER, timeout_s=2)
+RESTARTS = pod(
+    "app-1",
+    conditions=[{"type": "Ready", "status": "False"}],
+    containerStatuses=[
+        {"name": "db", "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    ],
+)
+
+
+def going(**changes: Any) -> dict[str, Any]:
+    """Return app-1 on its way out."""
+    found = pod("app-1", **changes)
+    found["metadata"]["deletionTimestamp"] = "x"
+    return found
 
 
 @pytest.mark.parametrize(
@@ -190,22 +214,30 @@ AFTER = replace(TOLD, also_unready=True)
         (GONE, CUT_OFF, True),
         (GONE, GONE, True),
         (GONE, ExecResult(137), True),
-        (pod("app-1", containerStatuses=[]), CUT_OFF, True),
+        (pod("app-1", phase="Failed"), CUT_OFF, True),
+        (pod("app-1", phase="Succeeded"), ExecResult(1), True),
         ({**pod("app-1"), "metadata": {"name": "app-1", "uid": "another"}}, CUT_OFF, True),
-        (ON_ITS_WAY, CUT_OFF, True),
-        (ON_ITS_WAY, ExecResult(1), False),
+        (going(), CUT_OFF, True),
+        (going(containerStatuses=[]), ExecResult(1), True),
+        (going(), ExecResult(1), False),
+        (RESTARTS, ExecResult(1), False),
+        (RESTARTS, CUT_OFF, False),
+        (pod("app-1", containerStatuses=[]), CUT_OFF, False),
         (pod("app-1"), CUT_OFF, False),
         (ServerFault("away", code=500), CUT_OFF, False),
     ],
-    ids=["gone", "gone before", "killed", "stopped", "another", "going", "says no", "there", "?"],
-)
+    ids=["gone", "gone before", "killed", "failed", "succeeded", "another", "going",
+         "going, stopped", "going, says no", "restarts, says no", "restarts", "no status",
+         "there", "?"],
+)  # fmt: skip
 def test_a_pod_that_goes_while_it_is_thawed(later: Any, answer: Answer, *, is_well: bool) -> None:
     """Nothing of it stays frozen: the others decide; before a snapshot every pod counts."""
     server = Server(*APP)
     server.later["app-1"] = later
-    run = Run(server, Containers(app_1=answer), AFTER)
+    run = Run(server, Containers(app_1=answer), SHORT)
     assert run.host.succeeded is is_well
-    assert [line["level"] for line in run.lines if line["pod"] == "app-1"] == [
+    ends = [line for line in run.lines if line["event"] == "handler_ended"]
+    assert [line["level"] for line in ends if line["pod"] == "app-1"] == [
         "warning" if is_well else "error"
     ]
     assert not Run(server, Containers(app_1=answer), TOLD).host.succeeded
@@ -325,6 +357,111 @@ def test_command_is_not_tried_again() -> None:
     assert len(containers.ran) == 1
 
 
+def test_command_that_may_run_twice_is_tried_again() -> None:
+    """To thaw twice is harmless: a lost connection is no word of the application."""
+    containers = Containers(app_0=[CUT_OFF, OK])
+    assert Run(Server(pod("app-0")), containers, AFTER).host.succeeded
+    assert len(containers.ran) == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted"),
+    [
+        ({"app_0": CUT_OFF}, Reason.HOOK_LOST),
+        ({"app_0": ServerFault("away", code=500)}, Reason.HOOK_LOST),
+        ({"app_0": CUT_OFF, "app_1": ExecResult(1)}, Reason.HOOK_LOST),
+        ({"app_0": CUT_OFF, "app_1": ExecResult(None, timed_out=True)}, Reason.HOOK_LOST),
+        ({"app_0": ExecResult(1)}, Reason.HOOK_FAILED),
+        ({"app_0": ExecResult(None, timed_out=True)}, Reason.HOOK_TIMED_OUT),
+    ],
+)
+def test_hook_without_an_answer_is_lost(answers: Any, wanted: Reason) -> None:
+    """Only the one that may run twice: its Job is created again for what gave no answer."""
+    run = Run(Server(*APP), Containers(**answers), SHORT)
+    assert run.failure[0] == wanted
+    assert run.host.duration_s < SHORT.timeout_s + 2 * module.GRACE_S
+    assert len({name for name, _ in run.containers.ran}) == 3
+    first = Run(Server(*APP), Containers(**answers), replace(SHORT, also_unready=False))
+    assert first.failure[0] != Reason.HOOK_LOST
+
+
+def test_list_without_an_answer_is_lost() -> None:
+    """Nobody was thawed, for no reason of the application's."""
+    away = ServerFault("away", code=500)
+    reason, text = Run(Server(errors=(away,)), hook=replace(SHORT, timeout_s=1)).failure
+    assert reason == Reason.HOOK_LOST
+    assert "cannot be listed: away" in text
+    first = replace(TOLD, timeout_s=1)
+    assert Run(Server(errors=(away,)), hook=first).failure[0] == Reason.HOOK_FAILED
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at restarting containers more often."""
+    monkeypatch.setattr(hook_pods, "PAUSE_S", 0.05)
+
+
+@pytest.mark.usefixtures("soon")
+def test_container_between_restarts_is_waited_for() -> None:
+    """What was frozen outlives it; the others do not wait for it, a first hook neither."""
+    server = Server(pod("app-0"), RESTARTS, pod("app-2"))
+    server.looks["app-1"] = [RESTARTS, RESTARTS, RESTARTS, pod("app-1")]
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert sorted(run.containers.ran[:2]) == [("app-0", "db"), ("app-2", "db")]
+    assert run.containers.ran[2:] == [("app-1", "db")]
+    assert len(server.looks["app-1"]) == 1
+    assert len(Run(Server(pod("app-0"), RESTARTS)).containers.ran) == 1
+
+
+@pytest.mark.usefixtures("soon")
+def test_container_that_does_not_come_back_is_a_failure() -> None:
+    """The others are reached, and it is named; within the time of the hook."""
+    server = Server(pod("app-0"), RESTARTS)
+    run = Run(server, hook=SHORT)
+    assert 0.0 < server.look_s < module.GRACE_S
+    reason, text = run.failure
+    assert reason == Reason.HOOK_LOST
+    where = "exec failed in 1 of 2: pod demo/app-1: "
+    assert text == f"{where}its container is between restarts, and did not run in time"
+    assert run.containers.ran == [("app-0", "db")]
+    assert run.host.duration_s < SHORT.timeout_s + 0.5
+
+
+@pytest.mark.usefixtures("soon")
+def test_pod_that_goes_instead_of_coming_back() -> None:
+    """Nothing of it stays frozen: those that were reached decide."""
+    server = Server(pod("app-0"), RESTARTS)
+    server.later["app-1"] = GONE
+    assert Run(server, Containers(app_1=GONE), AFTER).host.succeeded
+
+
+@pytest.mark.usefixtures("soon")
+def test_only_pod_between_restarts() -> None:
+    """It is waited for as well, and named when it does not come back."""
+    server = Server(RESTARTS)
+    server.relisted = (pod("app-1"),)
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert run.containers.ran == [("app-1", "db")]
+    run = Run(Server(RESTARTS), hook=replace(AFTER, timeout_s=1))
+    assert run.failure == (
+        Reason.HOOK_LOST,
+        "no running pod with labels app=a in demo: of app-1 the container is between restarts",
+    )
+    assert run.host.duration_s < 1.5
+
+
+@pytest.mark.usefixtures("soon")
+def test_container_that_dies_while_it_is_thawed() -> None:
+    """The command is repeated once the container is back, not while it is away."""
+    server = Server(pod("app-1"))
+    server.looks["app-1"] = [RESTARTS, RESTARTS, RESTARTS, pod("app-1")]
+    containers = Containers(app_1=[CUT_OFF, OK])
+    assert Run(server, containers, AFTER).host.succeeded
+    assert len(server.looks["app-1"]) == 1
+
+
 def test_missing_right() -> None:
     """A right that does not arrive in time is told in the server's words."""
     no = Forbidden('User "x" cannot list resource "pods"', code=403)
@@ -405,6 +542,21 @@ def test_handlers_in_their_order(network: Network) -> None:
     assert network.asked == [
         ("GET", "ip-of-app-0", 8080), ("POST", "ip-of-app-0", 81), ("TCP", "ip-of-app-0", 82)
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("soon")
+def test_all_handlers_before_a_container_is_waited_for(network: Network) -> None:
+    """What goes to each pod follows for the late one; an address of its own was asked already."""
+    server = Server(pod("app-0"), RESTARTS)
+    server.looks["app-1"] = [RESTARTS, pod("app-1")]
+    hook = replace(AFTER, http_get=HttpInput(port="http", path="/"), tcp=TcpInput("5", host="svc"))
+    run = Run(server, hook=hook)
+    assert run.host.succeeded
+    assert run.containers.ran == [("app-0", "db"), ("app-1", "db")]
+    assert network.asked == [
+        ("GET", "ip-of-app-0", 8080), ("TCP", "svc", 5), ("GET", "ip-of-app-1", 8080)
+    ]  # fmt: skip
+    assert [line["pod"] for line in run.lines] == ["app-0", "app-0", "", "app-1", "app-1"]
 
 
 def test_network_failure(network: Network) -> None:

@@ -1,12 +1,13 @@
 """In which pods a hook acts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from controller.api.hook_input import HookInput
 from controller.build.labels import CREATED_BY
-from runner.pods import OURS, NoPort, chosen, claims, container, port_number
+from runner.pods import OURS, NoPort, chosen, claims, container, port_number, restarting
 
 
 def pod(name: str = "app-0", **changes: Any) -> dict[str, Any]:
@@ -67,6 +68,55 @@ def test_states(one: dict[str, Any], *, before: bool, after: bool) -> None:
         ["app-0"] * before,
         ["app-0"] * after,
     )
+
+
+def stopped(state: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    """Return the status of a container that does not run."""
+    return [{"name": "app", "state": state, **fields}]
+
+
+BACK_OFF, DIED = {"waiting": {"reason": "CrashLoopBackOff"}}, {"terminated": {"exitCode": 137}}
+DONE = {"terminated": {"exitCode": 0}}
+GOING = {"deletionTimestamp": "x"}
+
+
+def policy(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod with a restartPolicy and a container that does not run."""
+    one = pod(containerStatuses=stopped(state))
+    one["spec"]["restartPolicy"] = name
+    return one
+
+
+@pytest.mark.parametrize(
+    ("one", "is_awaited"),
+    [
+        (pod(), False),
+        (pod(containerStatuses=stopped(BACK_OFF, restartCount=1)), True),
+        (pod(containerStatuses=stopped(BACK_OFF, lastState=DIED)), True),
+        (pod(containerStatuses=stopped({}, restartCount=1)), True),
+        (pod(containerStatuses=stopped(DIED, restartCount=0)), True),
+        (pod(containerStatuses=stopped(DONE)), True),
+        (pod(containerStatuses=stopped(BACK_OFF, restartCount=0)), False),
+        (pod(containerStatuses=None), False),
+        (pod(containerStatuses=stopped(DIED), phase="Failed"), False),
+        (pod(containerStatuses=stopped(DONE), phase="Succeeded"), False),
+        (pod(containerStatuses=stopped(DIED), metadata=GOING), False),
+        (pod(containerStatuses=stopped(DIED), metadata={"labels": {OURS: "drey"}}), False),
+        (policy("Never", DIED), False),
+        (policy("OnFailure", DIED), True),
+        (policy("OnFailure", DONE), False),
+    ],
+    ids=["runs", "back-off", "died before", "no state", "died", "done", "first start", "no status",
+         "failed", "succeeded", "going", "ours", "never", "on failure", "done for good"],
+)  # fmt: skip
+def test_pods_that_come_back(one: dict[str, Any], *, is_awaited: bool) -> None:
+    """A second hook waits for a container that ran and will again; a first one never does."""
+    told = HookInput(hostname="h", namespace="demo", label_selector="app=a")
+    assert not restarting([one], told)
+    assert bool(restarting([one], replace(told, also_unready=True))) is is_awaited
+    assert not restarting([one], replace(told, also_unready=True, claim="another"))
+    assert not restarting([one], replace(told, also_unready=True, container="mesh"))
+    assert not restarting([one], replace(told, also_unready=True, container="nobody"))
 
 
 def test_running_container_is_the_hook_s_own() -> None:
