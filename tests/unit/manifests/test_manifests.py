@@ -45,11 +45,12 @@ def asked_by(module: str) -> set[str]:
     """Return the methods of the client that a module of the runner calls."""
     tree = ast.parse((ROOT / "runner" / f"{module}.py").read_text())
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {
+    asked = {
         call.attr
         for call in calls
         if isinstance(call, ast.Attribute) and ast.unparse(call.value) in ("client", "self._client")
     }
+    return asked | {"get" for call in calls if ast.unparse(call) == "find"}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def asked_by(module: str) -> set[str]:
         ("drey-trigger", "trigger", "backupsessions", {"create": "create", "get": ""}),
         ("drey-snapshot", "creation", "volumesnapshots", {"create": "create", "get": "get"}),
         ("drey-restore", "creation", "persistentvolumeclaims", {"create": "create", "get": "get"}),
-        ("drey-hook", "hook", "pods", {"list_page": "list"}),
+        ("drey-hook", "hook_pods", "pods", {"list_page": "list", "get": "get"}),
     ],
 )
 def test_jobs_may_do_what_their_program_asks_for_and_no_more(
