@@ -167,7 +167,7 @@ OF_TRIGGER = (Need("runner.trigger", BACKUP_SESSION, "create"),)
 OF_SNAPSHOT = (Need("runner.creation", VOLUME_SNAPSHOT, "get create"),)
 OF_RESTORE = (Need("runner.creation", PVC, "get create"),)
 OF_HOOK = (
-    Need("runner.hook", POD, "list"),
+    Need("runner.hook", POD, "get list"),
     Need("runner.hook: controller.kube.exec", POD, "get create", "exec"),
 )
 
