@@ -254,15 +254,43 @@ def test_frozen_application_that_is_not_ready_is_thawed(space: Space, faults: Fa
     ready(space, hooked(space))
     space.apply(space.session("first"))
     wait_frozen(space)
-
-    def is_unready() -> bool:
-        return condition(space.get("pod", "app-0") or {}, "Ready").get("status") == "False"
-
-    space.cluster.until("the pod is not Ready", is_unready)
+    space.cluster.until("the pod is not Ready", lambda: not is_ready(space))
     session = space.wait_phase("backupsession", "first", "Succeeded")
     says(session, POST, "True", ["Successfully executed postBackup hook."])
     assert done(space) == ["freeze", "thaw"]
     assert not is_frozen(space)
+
+
+def test_frozen_application_that_the_kubelet_restarts_is_thawed(
+    space: Space, faults: Faults
+) -> None:
+    """It stays frozen in the next container, which comes after a while: postBackup waits."""
+    faults.set({"call": "CreateSnapshot", "delay_s": 15})
+    probe = {
+        "exec": {"command": ["test", "!", "-e", "/data/frozen"]},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    start(space, livenessProbe=probe)
+    ready(space, hooked(space))
+    space.apply(space.session("first"))
+    space.cluster.until("the kubelet restarts it", lambda: restarts(space) > 0)
+    session = space.wait_phase("backupsession", "first", "Succeeded", timeout_s=180.0)
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    space.cluster.until("the pod is Ready again", lambda: is_ready(space))
+    assert done(space) == ["freeze", "thaw"]
+    assert not is_frozen(space)
+
+
+def restarts(space: Space) -> int:
+    """Return how often the kubelet has started the application's container again."""
+    found = ((space.get("pod", "app-0") or {}).get("status") or {}).get("containerStatuses") or ()
+    return sum(int(container.get("restartCount") or 0) for container in found)
+
+
+def is_ready(space: Space) -> bool:
+    """Tell whether the application's pod is Ready."""
+    return condition(space.get("pod", "app-0") or {}, "Ready").get("status") == "True"
 
 
 def test_job_deleted_between_hooks(space: Space) -> None:
