@@ -1,14 +1,19 @@
-"""The caches that observers read, their indexes, and how objects are cut down on ingest (D30)."""
+"""The caches that observers read, their indexes, and how objects are cut down on ingest (D30).
+
+An index function sees whatever the API server has let in, and must not raise: it would end the
+process, again and again.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from controller.api.backup import SNAPSHOTTER
-from controller.api.claim_templates import claims_of, source_of
+from controller.api.claim_templates import POD_ORDINAL, with_ordinal
 from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID
 from controller.api.model import parse_spec
+from controller.api.names import NAME_LIMIT
 from controller.api.objects import (
     Key,
     Obj,
@@ -35,6 +40,8 @@ BY_INVOKER = "invoker"
 BY_PENDING = "pending"
 BY_SESSION = "session"
 BY_SOURCE = "source"
+_LONGEST_TEMPLATE = NAME_LIMIT * len(POD_ORDINAL)
+"""No longer text has a name in it that a VolumeSnapshot can have."""
 
 
 class Lister(Protocol):
@@ -98,8 +105,7 @@ def by_task(obj: Obj) -> Iterable[str]:
 
 def by_invoker(obj: Obj) -> Iterable[str]:
     """Index BackupSessions by their invoker: by the spec, not by labels (D15)."""
-    invoker = dig(obj, "spec", "invoker") or {}
-    name, kind = invoker.get("name"), invoker.get("kind")
+    name, kind = dig(obj, "spec", "invoker", "name"), dig(obj, "spec", "invoker", "kind")
     return (invoker_index(str(kind), Key(namespace_of(obj), str(name))),) if name else ()
 
 
@@ -125,25 +131,44 @@ def by_invoker_labels(obj: Obj) -> Iterable[str]:
 
 
 def by_source_of_restore(obj: Obj) -> Iterable[str]:
-    """Index the restores that have not ended by the VolumeSnapshots that they name."""
-    if status(obj).get("phase") in FINAL_PHASES or not is_snapshotter(obj):
+    """Index the restores that have not ended by the VolumeSnapshots that they name.
+
+    Also of one that is invalid and may be mended: whatever it names. Anybody may write one with any
+    number of templates, replicas and characters, so what is made of it here has bounds of its own;
+    what a restore may make is within them.
+    """
+    if _phase(obj) in FINAL_PHASES or not is_snapshotter(obj):
         return ()
     spec = parse_spec(RestoreSessionSpec, obj)
     target = None if isinstance(spec, tuple) else spec.target
     if target is None:
         return ()
-    # Also of one that is invalid and may be mended: whatever it names.
-    replicas = None if target.replicas is None else min(target.replicas, MAX_CLAIMS)
-    claims = claims_of(target.volume_claim_templates, replicas)
-    names = (source_of(claim).get("name") for claim in claims)
-    return {str(Key(namespace_of(obj), str(name))): None for name in names if name}
+    names = [_source_name(template) for template in target.volume_claim_templates]
+    wanted = 1 if target.replicas is None else target.replicas
+    replicas = min(wanted, MAX_CLAIMS // max(1, len(names)))
+    return {
+        str(Key(namespace_of(obj), with_ordinal(name, ordinal))): None
+        for ordinal in range(replicas)
+        for name in names
+        if name and len(name) <= _LONGEST_TEMPLATE
+    }
 
 
 def by_source_of_claim(obj: Obj) -> Iterable[str]:
     """Index the claims that are still to be filled by their VolumeSnapshot."""
-    name = source_of(obj).get("name")
-    is_filled = status(obj).get("phase") in ("Bound", "Lost") or is_deleting(obj)
-    return () if is_filled or not name else (str(Key(namespace_of(obj), str(name))),)
+    name = _source_name(obj)
+    is_filled = _phase(obj) in ("Bound", "Lost") or is_deleting(obj)
+    return () if is_filled or not name else (str(Key(namespace_of(obj), name)),)
+
+
+def _source_name(claim: Any) -> str:
+    """Return the name of what a claim or a template is filled from, whatever it looks like."""
+    source = dig(claim, "spec", "dataSource") or dig(claim, "spec", "dataSourceRef")
+    return str(dig(source, "name") or "")
+
+
+def _phase(obj: Obj) -> str:
+    return str(dig(obj, "status", "phase") or "")
 
 
 def is_snapshotter(invoker: Obj) -> bool:
@@ -153,7 +178,7 @@ def is_snapshotter(invoker: Obj) -> bool:
 
 def by_pending(obj: Obj) -> Iterable[str]:
     """Index the sessions that have not started under one constant."""
-    return (BY_PENDING,) if status(obj).get("phase") in (None, "", "Pending", "Invalid") else ()
+    return (BY_PENDING,) if _phase(obj) in ("", "Pending", "Invalid") else ()
 
 
 _POD_STATUS = (

@@ -1,7 +1,13 @@
 """Indexes and projections: what is found again, and what is kept."""
 
+import itertools
+from typing import Any
+
+import pytest
+
 from controller.api.creation import SESSION_UID
 from controller.api.objects import Key, Obj
+from controller.api.workload import MAX_CLAIMS
 from controller.build.labels import BACKUP, own_labels
 from controller.engine.store import Store
 from controller.observe.caches import (
@@ -185,9 +191,70 @@ def test_restores_are_filed_by_the_snapshots_that_they_name_until_they_end() -> 
         claim_spec(template(dataSource=None)),
         claim_spec(replicas=-1),
         {"driver": "VolumeSnapshotter", "target": "text"},
+        claim_spec(template(dataSource="text")),
+        claim_spec(template(dataSource={"name": {}})),
+        claim_spec({"metadata": {"name": "x"}, "spec": "text"}),
+        claim_spec({"metadata": {"name": "x"}, "spec": ["text"]}),
     ]
     for odd in odd_specs:
         assert not list(by_source_of_restore(claim_restore(spec=odd)))
+
+
+@pytest.mark.parametrize("templates", [1, 3, 400, 1000, 1001, 5000])
+@pytest.mark.parametrize("replicas", [None, 1, 2, 10**9])
+def test_what_is_filed_of_a_restore_has_an_end(templates: int, replicas: int | None) -> None:
+    """Whoever may create one must not be able to fill our memory; a valid one is filed whole."""
+    made = [
+        template(f"c{n}-${{POD_ORDINAL}}", dataSource={"name": f"s{n}-${{POD_ORDINAL}}"})
+        for n in range(templates)
+    ]
+    keys = list(by_source_of_restore(claim_restore(spec=claim_spec(*made, replicas=replicas))))
+    assert len(keys) <= MAX_CLAIMS
+    wanted = templates * (replicas or 1)
+    if wanted <= MAX_CLAIMS:
+        assert len(keys) == wanted
+
+
+def test_a_text_that_holds_no_name_is_not_filed() -> None:
+    """A long one a thousand times would be no smaller than many; one that may be a name is."""
+    text = "${POD_ORDINAL}"
+    for times, keys in ((253, 10), (254, 0)):
+        spec = claim_spec(template(dataSource={"name": text * times}), replicas=10)
+        assert len(list(by_source_of_restore(claim_restore(spec=spec)))) == keys
+
+
+@pytest.mark.parametrize(
+    "odd", ["text", ["text"], 5, {}, {"name": ["x"]}, {"name": {"a": 1}}, None]
+)
+def test_no_index_raises(odd: Any) -> None:
+    """On the reflector's thread it would end the process, and so would the next one's list."""
+    metadata = {"name": "x", "namespace": "demo"}
+    flow = {"driver": "VolumeSnapshotter"}
+    specs = [
+        odd,
+        flow | {"repository": odd, "task": odd, "invoker": odd, "dataSource": odd},
+        flow | {"target": odd},
+        flow | {"target": {"volumeClaimTemplates": odd}},
+        flow | {"target": {"volumeClaimTemplates": [odd]}},
+        flow | {"target": {"volumeClaimTemplates": [{"spec": odd}]}},
+        flow | {"target": {"volumeClaimTemplates": [{"spec": {"dataSourceRef": odd}}]}},
+    ]
+    statuses = [odd, {"phase": odd}]
+    indexes = (
+        by_owner,
+        by_repository,
+        by_task,
+        by_invoker,
+        by_session,
+        by_invoker_labels,
+        by_source_of_restore,
+        by_source_of_claim,
+        by_pending,
+    )
+    for spec, status in itertools.product(specs, statuses):
+        for index in indexes:
+            values = list(index({"metadata": metadata, "spec": spec, "status": status}))
+            assert all(isinstance(value, str) for value in values), index
 
 
 def test_claims_are_filed_by_their_snapshot_until_they_are_filled() -> None:
