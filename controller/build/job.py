@@ -11,7 +11,7 @@ from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
 from controller.api.report_encoding import snapshots_that_fit
 from controller.api.resources import JOB
 from controller.api.text import parse_go_duration_s
-from controller.build.backend import LOCAL_VOLUME, local_volume
+from controller.build.backend import LOCAL_VOLUME, local_volume, place_hash
 from controller.build.child import child
 from controller.build.container import (
     RESTORE_VOLUME,
@@ -27,7 +27,13 @@ from controller.build.container import (
     step_container,
 )
 from controller.build.input import environment_variable, job_input, report_bytes
-from controller.build.labels import REPOSITORY_NAME, REPOSITORY_UID, child_labels, own_labels
+from controller.build.labels import (
+    REPOSITORY_NAME,
+    REPOSITORY_PLACE,
+    REPOSITORY_UID,
+    child_labels,
+    own_labels,
+)
 from controller.build.order import JobOrder
 from controller.build.pod import job_policy, pod_security_context, pod_template
 from controller.build.rbac import job_rbac, job_service_account, needs_api_access
@@ -165,6 +171,8 @@ def _assemble(
         REPOSITORY_NAME: name_of(order.repository),
         REPOSITORY_UID: uid_of(order.repository),
     }
+    if place := place_hash(order.repository_spec):
+        built_for[REPOSITORY_PLACE] = place
     spec: dict[str, Any] = {
         **job_policy(),
         "template": pod_template(

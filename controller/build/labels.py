@@ -16,6 +16,9 @@ REPOSITORY_NAME = "drey.dev/repository"
 """Annotation of a Job and of its pods: the name of the Repository that it was built for."""
 REPOSITORY_UID = "drey.dev/repository-uid"
 """Annotation of both: the uid of that Repository. A namesake may be of another backend."""
+REPOSITORY_PLACE = "drey.dev/repository-place"
+"""Annotation of both: `place_hash` of that Repository as it was then. It may be edited, or deleted
+and made again under another name, while what was begun goes on in the old place."""
 
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -2,10 +2,10 @@
 
 import binascii
 from base64 import b64decode
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
-from controller.api.objects import Key, Obj, annotations_of, dig, labels_of, name_of, uid_of
+from controller.api.objects import Key, Obj, dig, labels_of, name_of, uid_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CORE_EVENT,
@@ -15,7 +15,7 @@ from controller.api.resources import (
     SECRET,
     Resource,
 )
-from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE, REPOSITORY_NAME
+from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
 from controller.reconcile.execution import is_live
 from controller.reconcile.observed import PvcUse, Secret
@@ -107,27 +107,26 @@ def read_pods(client: KubeClient, key: Key) -> tuple[Obj, ...]:
 
 
 def read_movers(
-    client: KubeClient, users: Collection[Key], repositories: Collection[str]
+    client: KubeClient,
+    users: Collection[Key],
+    is_for: Callable[[Obj], bool],
+    namespaces: Collection[str],
 ) -> tuple[Obj, ...]:
     """Return the pods of backups that have not ended, whether their session still exists or not.
 
-    They are those of configurations, and those that were made for Repositories (`namespace/name`),
-    whatever became of their configuration. One request for each namespace. The pods of triggers
-    have the same labels, but no host name.
+    They are those of configurations, and those of which `is_for` says that they were made for the
+    repository in question, whatever became of their configuration. One request for each namespace
+    of either. The pods of triggers have the same labels, but no host name.
     """
-    namespaces = {key.namespace for key in users} | {of.partition("/")[0] for of in repositories}
     names = {Key(key.namespace, bounded(key.name, LABEL_LIMIT)) for key in users}
     selector = f"{INVOKER_TYPE}={BACKUP_CONFIGURATION.kind}"
     return tuple(
         {"kind": "Pod", **pod}
-        for namespace in sorted(namespaces)
+        for namespace in sorted({*namespaces, *(key.namespace for key in users)})
         for pod in each(client, POD, namespace, label_selector=selector)
         if dig(pod, "spec", "hostname")
         and is_live(pod)
-        and (
-            Key(namespace, labels_of(pod).get(INVOKER_NAME, "")) in names
-            or str(Key(namespace, annotations_of(pod).get(REPOSITORY_NAME, ""))) in repositories
-        )
+        and (Key(namespace, labels_of(pod).get(INVOKER_NAME, "")) in names or is_for(pod))
     )
 
 

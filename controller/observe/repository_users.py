@@ -1,6 +1,6 @@
 """Who else uses a restic repository: several Repositories may name it, each with many users."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from controller.api.model import parse_spec
@@ -13,12 +13,13 @@ from controller.api.objects import (
     key_of,
     meta,
     name_of,
+    namespace_of,
     uid_of,
 )
 from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION
-from controller.build.backend import location_of
-from controller.build.labels import REPOSITORY_NAME
+from controller.build.backend import place_hash
+from controller.build.labels import REPOSITORY_NAME, REPOSITORY_PLACE
 from controller.observe.caches import (
     BY_INVOKER,
     BY_REPOSITORY,
@@ -59,8 +60,9 @@ def neighbours(caches: Caches, configuration: Obj | None) -> tuple[Obj, ...]:
 def contenders(sight: Sight, session: Obj, repository: Obj | None) -> Contenders:
     """Return who may initialise a repository besides a session, nobody once it was used (D2).
 
-    What a configuration names by now says nothing of what it has begun: the Jobs and their pods
-    tell for which Repository they were made.
+    What a configuration names by now says nothing of what it has begun, and what a Repository is
+    by now nothing of where: the Jobs and their pods tell for which Repository, and for which place,
+    they were made.
     """
     if repository is None or was_used(repository):
         return Contenders()
@@ -80,13 +82,26 @@ def contenders(sight: Sight, session: Obj, repository: Obj | None) -> Contenders
         )
         if not is_final(other) and uid_of(other) != uid_of(session)
     )
+    place = _place_of(repository)
+
+    def is_for(made: Obj) -> bool:
+        annotations = annotations_of(made)
+        named = str(Key(namespace_of(made), annotations.get(REPOSITORY_NAME, "")))
+        return named in keys or (bool(place) and annotations.get(REPOSITORY_PLACE) == place)
+
+    # of a Repository that is gone, and of its namespace, only the pods tell
+    namespaces = {key.partition("/")[0] for key in keys}
+    namespaces |= {namespace_of(pod) for pod in caches.pods.all() if is_for(pod)}
     return Contenders(
         rivals,
-        (*_jobs_for(caches, keys, session), *read_movers(sight.client, users, keys)),
+        (
+            *_jobs_for(caches, is_for, session),
+            *read_movers(sight.client, users, is_for, namespaces),
+        ),
     )
 
 
-def _jobs_for(caches: Caches, repositories: tuple[str, ...], session: Obj) -> Iterator[Obj]:
+def _jobs_for(caches: Caches, is_for: Callable[[Obj], bool], session: Obj) -> Iterator[Obj]:
     """Yield the Jobs of other backups that may still have a pod to come.
 
     One whose session has ended has none: it reported, or was deleted before that was written.
@@ -99,32 +114,23 @@ def _jobs_for(caches: Caches, repositories: tuple[str, ...], session: Obj) -> It
                 continue
             of = caches.sessions.get(Key(namespace, name))
             ended = of is not None and uid_of(of) == uid and is_final(of)
-            repository = annotations_of(job).get(REPOSITORY_NAME, "")
-            if (
-                str(Key(namespace, repository)) in repositories
-                and uid != uid_of(session)
-                and not ended
-                and not is_finished(job)
-            ):
+            if is_for(job) and uid != uid_of(session) and not ended and not is_finished(job):
                 yield job
 
 
 def _repositories_like(caches: Caches, key: str) -> tuple[str, ...]:
     """Return the Repositories with the same URL: two objects may name one restic repository."""
-    url = _url_of(next((r for r in caches.repositories.all() if str(key_of(r)) == key), None))
-    if not url:
+    place = _place_of(next((r for r in caches.repositories.all() if str(key_of(r)) == key), None))
+    if not place:
         return (key,)
-    return tuple(str(key_of(r)) for r in caches.repositories.all() if _url_of(r) == url)
+    return tuple(str(key_of(r)) for r in caches.repositories.all() if _place_of(r) == place)
 
 
-def _url_of(repository: Obj | None) -> str:
-    """Return the restic URL of a Repository, empty when it has none that means one place.
-
-    A local path means another volume in each Repository.
-    """
+def _place_of(repository: Obj | None) -> str:
+    """Return the `place_hash` of a Repository, empty when it has none or is invalid."""
     if repository is None:
         return ""
     spec = parse_spec(RepositorySpec, repository)
-    if isinstance(spec, tuple) or spec.backend.local is not None or repository_problems(spec):
+    if isinstance(spec, tuple) or repository_problems(spec):
         return ""
-    return location_of(spec).url
+    return place_hash(spec)

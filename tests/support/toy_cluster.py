@@ -237,8 +237,8 @@ class ToyServer:
         **_: Any,
     ) -> Obj:
         """Return a list; selectors are understood as far as the observers use them."""
-        del field_selector, namespace
-        items = self.all(resource)
+        del field_selector
+        items = [obj for obj in self.all(resource) if namespace in ("", namespace_of(obj))]
         if label_selector.startswith(JOB_NAME):
             name = label_selector.partition("=")[2]
             items = [item for item in items if owner_name(item) == name]

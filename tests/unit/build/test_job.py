@@ -50,7 +50,9 @@ ANNOTATIONS = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
-BUILT_FOR = {"drey.dev/repository": "repo", "drey.dev/repository-uid": "uid-of-repo"}
+BUILT_FOR_LOCAL = {"drey.dev/repository": "repo", "drey.dev/repository-uid": "uid-of-repo"}
+# a hash of s3:https://s3.example/backups/demo/data
+BUILT_FOR = BUILT_FOR_LOCAL | {"drey.dev/repository-place": "2f160153b68be776"}
 CLOSED = {
     "restartPolicy": "Never",
     "terminationGracePeriodSeconds": 120,
@@ -75,13 +77,13 @@ SECRET = {"name": "drey-secret", "secret": {"secretName": "s3-secret", "defaultM
 SCRATCH: dict[str, Any] = {"name": "stash-tmp-dir", "emptyDir": {}}
 
 
-def built(found: Obj | tuple[Any, ...]) -> dict[str, Any]:
+def built(found: Obj | tuple[Any, ...], *, built_for: dict[str, str] = BUILT_FOR) -> dict[str, Any]:
     """Return a Job as the API server gets it, without the hash."""
     assert not isinstance(found, tuple), found
     job: dict[str, Any] = json.loads(json.dumps(found))
     annotations = job["metadata"].pop("annotations")
     assert len(annotations.pop("drey.dev/spec-hash")) == 16
-    assert annotations == BUILT_FOR
+    assert annotations == built_for
     return job
 
 
@@ -332,7 +334,9 @@ def test_local_backend_is_mounted_into_ours_only() -> None:
             backend={"storageSecretName": "s", "local": local}
         ).repository_spec,
     )
-    pod = built(backup_job(order))["spec"]["template"]["spec"]
+    made = built(backup_job(order), built_for=BUILT_FOR_LOCAL)["spec"]["template"]
+    assert made["metadata"]["annotations"] == ANNOTATIONS | BUILT_FOR_LOCAL
+    pod = made["spec"]
     mount = {"name": "stash-local", "mountPath": "/safe", "subPath": "a"}
     containers = [*pod["initContainers"], *pod["containers"]]
     assert [mount in container["volumeMounts"] for container in containers] == [False, True, True]
@@ -403,7 +407,8 @@ def test_a_repository_on_its_own_target_is_refused(build: Any) -> None:
         "Repository demo/repo spec.backend.local.persistentVolumeClaim.claimName"
     ]
     local["persistentVolumeClaim"] = {"claimName": "another"}
-    built(build(order(backend={"storageSecretName": "s", "local": local})))
+    elsewhere = build(order(backend={"storageSecretName": "s", "local": local}))
+    built(elsewhere, built_for=BUILT_FOR_LOCAL)
 
 
 def test_more_paths_than_the_report_of_a_long_task_holds() -> None:

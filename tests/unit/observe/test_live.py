@@ -3,7 +3,7 @@
 from typing import Any
 
 from controller.api.names import bounded
-from controller.api.objects import Key, Obj, name_of
+from controller.api.objects import Key, Obj, annotations_of, name_of
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
 from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
 from tests.support.builders import job, pvc, session
@@ -87,6 +87,7 @@ def mover(
     """Return the pod of a backup of one configuration, to one Repository."""
     metadata = {
         "name": name,
+        "namespace": "demo",
         "labels": {"stash.appscode.com/invoker-name": of},
         "annotations": {"drey.dev/repository": repository},
     }
@@ -98,6 +99,10 @@ def test_the_pods_of_backups_are_found_on_all_pages() -> None:
 
     Those of configurations under their cut name, and those that were made for the Repository.
     """
+
+    def is_for(pod: Obj) -> bool:
+        return bool(annotations_of(pod)["drey.dev/repository"] == "repo")
+
     server = client(
         mover("trigger", "nightly", hostname=""),
         mover("ended", "nightly", phase="Failed"),
@@ -107,17 +112,18 @@ def test_the_pods_of_backups_are_found_on_all_pages() -> None:
         mover("neighbour", "other", repository="other"),
     )
     keys = [Key("demo", "nightly"), Key("demo", "n" * 70)]
-    movers = read_movers(server, keys, ["demo/repo"])
+    movers = read_movers(server, keys, is_for, ["demo"])
     assert [pod["metadata"]["name"] for pod in movers] == ["runs", "starts", "edited"]
     assert len(server.asked) == 6
     assert all("invoker-type=BackupConfiguration" in asked for asked in server.asked)
-    assert read_movers(server, (), ()) == ()
+    assert read_movers(server, (), is_for, ()) == ()
 
 
 def test_the_pods_of_backups_are_looked_for_where_the_repositories_are() -> None:
     """Nobody may name a Repository any more whose first backup still runs."""
     server = client()
-    assert read_movers(server, [Key("b", "x"), Key("b", "y")], ["a/repo", "b/repo"]) == ()
+    users = [Key("b", "x"), Key("b", "y")]
+    assert read_movers(server, users, lambda _: True, ["a", "b"]) == ()
     assert [asked.split()[:3] for asked in server.asked] == [["list", "Pod", at] for at in "ab"]
 
 

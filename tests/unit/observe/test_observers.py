@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from controller.api.model import parse_spec
 from controller.api.names import pod_hostname
 from controller.api.objects import Key, Obj, Uid, key_of, name_of
+from controller.api.repository import RepositorySpec
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
@@ -22,6 +24,7 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
+from controller.build.backend import place_hash
 from controller.observe.caches import project_job
 from controller.observe.routes import (
     CONFIGURATION_LANE,
@@ -377,6 +380,57 @@ def test_a_first_backup_waits_for_a_job_whatever_became_of_its_configuration(
     )
     assert seen(cluster).rivals == ()
     assert [key_of(mover) for mover in seen(cluster).movers] == [key_of(job(WEEKLY))]
+
+
+def moved(made: Obj, namespace: str) -> dict[str, Any]:
+    """Return a Job or a pod in another namespace."""
+    return {**made, "metadata": {**made["metadata"], "namespace": namespace}}
+
+
+@pytest.mark.parametrize("namespace", [NAMESPACE, "elsewhere"])
+@pytest.mark.parametrize(
+    ("url", "since", "waits"),
+    [
+        ("repo", None, True),
+        ("repo", "moved-on", True),
+        ("repo", "repo", True),
+        ("other", None, False),
+        ("other", "moved-on", False),
+    ],
+)
+def test_a_first_backup_waits_for_what_was_begun_at_its_url(
+    url: str, since: str | None, namespace: str, *, waits: bool
+) -> None:
+    """D2: also when the Repository of the other is gone, or is of another backend by now.
+
+    For the Job, and for a pod that has outlived its Job.
+    """
+
+    def at(prefix: str) -> Obj:
+        s3 = {"endpoint": "https://s3.example", "bucket": "backups", "prefix": prefix}
+        return {"backend": {"storageSecretName": "s3-secret", "s3": s3}}
+
+    spec = parse_spec(RepositorySpec, {"spec": at(url)})
+    assert isinstance(spec, RepositorySpec)
+    annotations = {"drey.dev/repository": "old", "drey.dev/repository-place": place_hash(spec)}
+    weekly = moved(WEEKLY, namespace)
+    begun, live = job(weekly), moved(pod(running(), of=job(weekly)), namespace)
+    live["metadata"]["labels"] = {
+        "stash.appscode.com/invoker-type": "BackupConfiguration",
+        "stash.appscode.com/invoker-name": "weekly",
+    }
+    old = moved(repository("old", used=False, spec=at(since or "")), namespace)
+    for resource, made in ((JOB, begun), (POD, live)):
+        made["metadata"]["annotations"] = annotations
+        cluster = world(
+            (REPOSITORY, repository(used=False)),
+            *([(REPOSITORY, old)] if since else []),
+            (BACKUP_SESSION, session()),
+            (BACKUP_SESSION, weekly),
+            (resource, made),
+        )
+        expected = [key_of(made)] if waits else []
+        assert [key_of(mover) for mover in seen(cluster).movers] == expected
 
 
 def of_another_repository() -> Obj:
