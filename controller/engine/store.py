@@ -3,8 +3,9 @@
 Invariants:
 - One lock. Each answer comes from one moment; items and indexes change together.
 - An object never goes back: an event with a resourceVersion not above the stored one is dropped,
-  and so is a late event of an object that was deleted at a higher one. (Comparing resourceVersions
-  is allowed since KEP-5504; where one is no number, the event is believed.)
+  and so is a late event of an object that was deleted at a higher one, or that a list made at that
+  version or a higher one does not have. (Comparing resourceVersions is allowed since KEP-5504;
+  where one is no number, the event is believed.)
 - The uid decides identity: a namesake with another uid is a delete and an add.
 - What is stored went through the projection and has no `managedFields`. Nobody changes an object
   that was handed out; what is no longer current is replaced, never edited.
@@ -82,6 +83,8 @@ class Store:
         self._entries: dict[Key, _Entry] = {}
         self._indexes: dict[tuple[str, str], dict[Key, None]] = {}
         self._graves: OrderedDict[Key, str] = OrderedDict()
+        self._listed: dict[str, str] = {}
+        """At which version each namespace, or all as the empty one, was last listed."""
 
     def get(self, key: Key) -> Obj | None:
         """Return an object, or None."""
@@ -114,8 +117,8 @@ class Store:
         entry, key = self._entry(obj), key_of(obj)
         with self._lock:
             known = self._entries.get(key)
-            version = known.version if known else self._graves.get(key, "")
-            if version and not _is_newer(entry.version, version):
+            past = (known.version,) if known else self._past(key)
+            if any(version and not _is_newer(entry.version, version) for version in past):
                 return []
             return self._put(key, entry, initial=False)
 
@@ -143,7 +146,8 @@ class Store:
 
         `version` is the list's resourceVersion. What the store holds at a higher one was written by
         this process after the list was made, and stays as it is. Without it the list is the truth
-        also where it goes back: that happens when etcd was restored.
+        also where it goes back: that happens when etcd was restored, and what was known of its past
+        is then forgotten.
         """
         entries = {key_of(item): self._entry(item) for item in items}
         changes: list[Change] = []
@@ -153,6 +157,9 @@ class Store:
                 if not namespace or key.namespace == namespace:
                     known = self._entries[key]
                     changes.append(self._remove(key, known, final_state_unknown=True))
+            self._listed[namespace] = version
+            if not version:
+                self._open_graves(namespace)
             for key, entry in entries.items():
                 if key in ahead:
                     continue
@@ -219,6 +226,15 @@ class Store:
                 keys.pop(key, None)
                 if not keys:
                     del self._indexes[pair]
+
+    def _past(self, key: Key) -> tuple[str, ...]:
+        """Return up to which versions it is known that an object is not there."""
+        listed = (self._listed.get(scope, "") for scope in {"", key.namespace})
+        return (self._graves.get(key, ""), *listed)
+
+    def _open_graves(self, namespace: str) -> None:
+        for key in [k for k in self._graves if not namespace or k.namespace == namespace]:
+            del self._graves[key]
 
     def _bury(self, key: Key, version: str) -> None:
         self._graves[key] = version

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.objects import Key, Obj, labels_of, name_of, resource_version_of, uid_of
+from controller.api.objects import (
+    Key,
+    Obj,
+    key_of,
+    labels_of,
+    name_of,
+    resource_version_of,
+    uid_of,
+)
 from controller.engine.store import Change, ChangeType, Store
 
 
@@ -152,6 +160,43 @@ def test_a_list_with_a_version_leaves_alone_what_is_newer() -> None:
     assert types(s.replace([obj("a", 3)], version="x")) == ["updated"]
 
 
+def test_what_a_list_lacks_does_not_come_back_late() -> None:
+    """The answer to a write of ours, taken after the object was deleted and a list was made."""
+    s = store()
+    s.replace([obj("a", 100), obj("b", 90, ns="other")], version="100")
+    assert types(s.replace([], version="120")) == ["deleted", "deleted"]
+    assert s.upsert(obj("a", 110)) == s.upsert(obj("new", 120)) == []
+    assert s.upsert(obj("b", 110, ns="other")) == []
+    assert types(s.upsert(obj("a", 121, uid="second"))) == ["added"]
+
+
+def test_the_list_of_a_namespace_says_nothing_of_the_others() -> None:
+    """Each reflector is at a version of its own."""
+    s = store()
+    s.replace([], namespace="one", version="120")
+    s.replace([], namespace="two", version="100")
+    assert s.upsert(obj("a", 110, ns="one")) == []
+    assert types(s.upsert(obj("a", 110, ns="two"))) == ["added"]
+
+
+def test_after_a_list_that_may_go_back_everything_is_news() -> None:
+    """What was listed or deleted at a higher version was in the history before etcd's restore."""
+    s = store()
+    s.replace([], namespace="ns", version="120")
+    s.delete(obj("b", 130))
+    s.delete(obj("b", 130, ns="other"))
+    s.replace([], namespace="ns")
+    assert types(s.upsert(obj("a", 50)) + s.upsert(obj("b", 60))) == ["added", "added"]
+    assert s.upsert(obj("b", 60, ns="other")) == []
+
+
+def test_a_list_whose_version_is_no_number_is_no_bound() -> None:
+    """Every event counts then."""
+    s = store()
+    s.replace([], version="x")
+    assert types(s.upsert(obj("a", 1))) == ["added"]
+
+
 def test_projection_and_stripping_save_memory() -> None:
     """Neither managedFields nor what nobody reads is kept; the given object stays as it was."""
     s = Store(projection=lambda o: {"metadata": o["metadata"]})
@@ -214,6 +259,84 @@ def test_any_order_of_events_equals_the_fold_by_version(
         for o in s.all()
     }
     assert actual == expected
+
+
+class Told:
+    """A server, and what a store is told of it: two namespaces are watched, and each lags."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.version = 100
+        self.live: dict[Key, Obj] = {}
+        self.log: list[tuple[int, Obj, bool]] = []
+        self.position = {"x": 100, "y": 100}
+        for ns in self.position:
+            self.store.replace([], namespace=ns)
+
+    def write(self, key: Key) -> Obj:
+        """Create or change an object."""
+        self.version += 1
+        uid = uid_of(self.live[key]) if key in self.live else f"u{self.version}"
+        self.live[key] = obj(key.name, self.version, uid, ns=key.namespace)
+        self.log.append((self.version, self.live[key], False))
+        return self.live[key]
+
+    def delete(self, key: Key) -> None:
+        """Delete an object that is there."""
+        if gone := self.live.pop(key, None):
+            self.version += 1
+            last = obj(key.name, self.version, uid_of(gone), ns=key.namespace)
+            self.log.append((self.version, last, True))
+
+    def watch(self, ns: str, upto: int) -> None:
+        """Pass on the events of a namespace."""
+        for version, event, deleted in self.log:
+            if key_of(event).namespace == ns and self.position[ns] < version <= upto:
+                self.store.delete(event) if deleted else self.store.upsert(event)
+        self.position[ns] = upto
+
+    def list(self, ns: str, upto: int) -> None:
+        """Pass on what a namespace held at a version."""
+        then: dict[Key, Obj] = {}
+        for version, event, deleted in self.log:
+            if key_of(event).namespace == ns and version <= upto:
+                then.pop(key_of(event), None)
+                then |= {} if deleted else {key_of(event): event}
+        self.store.replace(list(then.values()), namespace=ns, version=str(upto))
+        self.position[ns] = upto
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from(["write", "delete", "list", "take", "watch"]), min_size=4, max_size=30
+    ),
+    data=st.data(),
+)
+def test_whenever_our_own_writes_are_taken_the_store_ends_as_the_server(
+    steps: list[str], data: st.DataObject
+) -> None:
+    """Ahead of their watch events or long after; no ghost, no loss, nothing that is too old."""
+    told, answers = Told(), list[Obj]()
+    for step in steps:
+        key = Key(data.draw(st.sampled_from("xy")), "a")
+        if step == "write":
+            answers.append(told.write(key))
+        elif step == "delete":
+            told.delete(key)
+        elif step == "take":
+            if answers:
+                told.store.upsert(answers.pop(data.draw(st.integers(0, len(answers) - 1))))
+        else:
+            between = st.integers(told.position[key.namespace], told.version)
+            upto = data.draw(st.just(told.version) | between)
+            (told.watch if step == "watch" else told.list)(key.namespace, upto)
+    for answer in answers:
+        told.store.upsert(answer)
+    for ns in told.position:
+        told.watch(ns, told.version)
+    assert {key_of(o): (resource_version_of(o), uid_of(o)) for o in told.store.all()} == {
+        key: (resource_version_of(o), uid_of(o)) for key, o in told.live.items()
+    }
 
 
 @given(
