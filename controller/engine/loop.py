@@ -7,7 +7,7 @@ Outcomes, and what each does to the key:
     behind         the cache has not caught up with our own last write: a moment later
     stale          somebody was faster (409): soon, and no error
     retry          the API server is unreachable, busy or broken, or what it refuses may well be
-                   granted in a while: with backoff
+                   granted in a while: with backoff, the latter not beyond what the plan wants
     refused        the API server or an ownership check says no; the plan has made a condition of
                    it: with backoff up to 300 s, and at once when the object changes
     panic          a bug of ours: with backoff, a traceback in the log and a counter
@@ -100,6 +100,8 @@ class _Turn:
     error_kind: str = ""
     error: str = ""
     gone: bool = False
+    doubted: bool = False
+    """A retry because of a refusal that is not believed yet: what the plan wants counts."""
 
 
 class Loop:
@@ -175,7 +177,7 @@ class Loop:
             memory.doubts.clear()
             return turn
         if self._is_doubtful(refusal, memory):
-            return replace(turn, outcome=Outcome.RETRY, wait_s=REFUSED_S)
+            return replace(turn, outcome=Outcome.RETRY, wait_s=REFUSED_S, doubted=True)
         # the refusal becomes a condition in this same turn
         again, second = self._attempt(key, memory, refusal)
         last = second or refusal
@@ -237,10 +239,12 @@ class Loop:
                 return BEHIND_S
             case Outcome.STALE | Outcome.RETRY | Outcome.REFUSED | Outcome.PANIC:
                 delay_s = self._queue.add_rate_limited(self._lane, key, at_least_s=turn.wait_s)
-                if turn.outcome is Outcome.REFUSED and wanted_s is not None and wanted_s < delay_s:
-                    self._queue.add_after(self._lane, key, wanted_s)
-                    return wanted_s
-                return delay_s
+                if wanted_s is None or not (turn.doubted or turn.outcome is Outcome.REFUSED):
+                    return delay_s
+                # a deadline of the plan's own comes whatever the API server says meanwhile
+                due_s = min(max(wanted_s, turn.wait_s), delay_s)
+                self._queue.add_after(self._lane, key, due_s)
+                return due_s
 
     def _say(
         self, key: Key, turn: _Turn, memory: _Memory, took_s: float, requeue_s: float | None

@@ -212,6 +212,37 @@ def test_what_a_former_owner_left_is_waited_for_with_a_warning_and_not_for_ever(
     assert world.refusals[-1].reason == "FormerNamesake"
 
 
+@pytest.mark.parametrize(("wanted_s", "due_s"), [(40.0, 40.0), (0.0, 1.0), (900.0, 300.0)])
+@pytest.mark.parametrize("outcome", [Outcome.RETRY, Outcome.REFUSED])
+def test_a_deadline_of_the_plan_is_met_whatever_is_refused(
+    world: World, outcome: Outcome, wanted_s: float, due_s: float
+) -> None:
+    """A timeOut or quiesce limit does not wait for a backoff; nor does one that has passed spin."""
+    is_doubted = outcome is Outcome.RETRY
+    old = {"apiVersion": "v1", "kind": "K", "name": "o", "uid": "old", "controller": True}
+    left = {"metadata": {"namespace": "ns", "name": "j", "ownerReferences": [old]}}
+    world.kube.put_object(JOB, left)
+    new = {"metadata": {**left["metadata"], "ownerReferences": [{**old, "uid": "new"}]}}
+    writes = CreateOnce(JOB, new) if is_doubted else JOB_WRITE
+    world.kube.fail("create", *[] if is_doubted else [Invalid("no")] * 20)
+    plan = Plan((writes,), requeue_after_s=wanted_s)
+    for _ in range(20):
+        plans = [plan] if is_doubted else [plan, Plan(requeue_after_s=wanted_s)]
+        assert world.turn(*plans) is outcome
+        found_s = world.due_in_s()
+    assert found_s == due_s
+
+
+def test_an_outage_is_not_asked_more_often_than_its_backoff(world: World) -> None:
+    """What the plan wanted is of no use while nothing can be written."""
+    world.kube.fail("create", *[Unreachable("down")] * 20)
+    for _ in range(20):
+        assert world.turn(Plan((JOB_WRITE,), requeue_after_s=0.5)) is Outcome.RETRY
+        found_s = world.due_in_s()
+    assert found_s is not None
+    assert found_s > 0.5
+
+
 def test_a_bug_is_told_and_does_not_end_the_loop(world: World) -> None:
     """panic: traceback, counter, backoff."""
     with capture_logs() as lines:
