@@ -257,15 +257,15 @@ def test_a_controller_that_is_not_served_a_kind_that_is_defined_starts(
     assert answer.status == HTTPStatus.OK, answer.text
     missing = HTTPStatus.NOT_FOUND
     eventually(lambda: server.request("GET", VOLUME_SNAPSHOT.path(DEMO)).status == missing)
-    configure(server, "snapshots", driver="VolumeSnapshotter")
+    configure(server, "unserved", driver="VolumeSnapshotter")
     with running(server, tmp_path) as controller:
         eventually(controller.is_well, READY_S)
-        eventually(lambda: condition(server, "snapshots", SERVED) == "False")
+        eventually(lambda: condition(server, "unserved", SERVED) == "False")
         on = [{**off[0], "value": True}]
         server.request(
             "PATCH", CRD.path("", SNAPSHOT_CRD), on, content_type="application/json-patch+json"
         )
-        eventually(lambda: condition(server, "snapshots", SERVED) == "True", 90.0)
+        eventually(lambda: condition(server, "unserved", SERVED) == "True", 90.0)
     remove(server)
 
 
