@@ -14,6 +14,7 @@ from tests.support.doorkeeper import Doorkeeper
 from tests.support.evidence import says
 from tests.support.operators import kill_leader
 from tests.support.snapshots import (
+    IDLE,
     Faults,
     bound,
     claims,
@@ -263,19 +264,20 @@ def test_frozen_application_that_is_not_ready_is_thawed(space: Space, faults: Fa
 def test_frozen_application_that_the_kubelet_restarts_is_thawed(
     space: Space, faults: Faults
 ) -> None:
-    """It stays frozen in the next container, which comes after a while: postBackup waits."""
+    """It stays frozen in the next container, which comes after a while: postBackup waits for it.
+
+    A container that finds it frozen ends after 6 s. The kubelet starts the next one at once, and
+    the one after that 10 s later: between these two the snapshot is cut.
+    """
     faults.set({"call": "CreateSnapshot", "delay_s": 15})
-    probe = {
-        "exec": {"command": ["test", "!", "-e", "/data/frozen"]},
-        "periodSeconds": 1,
-        "failureThreshold": 1,
-    }
-    start(space, livenessProbe=probe)
+    start(space, script=f"[ ! -e /data/frozen ] || {{ sleep 6; exit 1; }}\n{IDLE}")
     ready(space, hooked(space))
     space.apply(space.session("first"))
-    space.cluster.until("the kubelet restarts it", lambda: restarts(space) > 0)
-    session = space.wait_phase("backupsession", "first", "Succeeded", timeout_s=180.0)
+    wait_frozen(space)
+    space.exec("app-0", "(sleep 1; kill 1) >/dev/null 2>&1 &")
+    session = space.wait_phase("backupsession", "first", "Succeeded")
     says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert restarts(space) >= 2
     space.cluster.until("the pod is Ready again", lambda: is_ready(space))
     assert done(space) == ["freeze", "thaw"]
     assert not is_frozen(space)
