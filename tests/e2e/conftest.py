@@ -21,6 +21,10 @@ FLOWS = (
 """Modules whose tests look at one run of something: they stay together on one worker."""
 
 
+LONG = ("test_unreachable", "test_first_backups_at_once", "test_post_hook_does_not_wait")
+"""Tests that take a minute and more begin first: else the last one runs alone."""
+
+
 class FlowScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Hands out each test by itself, but the tests of a flow together.
 
@@ -36,6 +40,12 @@ class FlowScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FlowScheduling:
     """Schedule as above with every `-n`."""
     return FlowScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first, after whatever else orders them; the sort keeps that order."""
+    items.sort(key=lambda item: not item.name.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -157,6 +157,25 @@ def test_class_of_another_driver(three: Space) -> None:
         assert content["spec"]["driver"] != three.cluster.info["storage"]["driver"]
     ready(three, configuration(three, "Deployment", "app"))
     assert taken(three, "second")["status"]["phase"] == "Succeeded"
+    for found in snapshots(three, session):
+        remove_without_driver(three, found)
+
+
+def remove_without_driver(space: Space, snapshot: dict[str, Any]) -> None:
+    """Remove a VolumeSnapshot whose driver is not there: it would keep its namespace for ever."""
+    name = snapshot["metadata"]["name"]
+    bound_to = snapshot["status"]["boundVolumeSnapshotContentName"]
+    space.cluster.kubectl("delete", "volumesnapshot", name, "-n", space.name, "--wait=false")
+
+    def is_going() -> bool:
+        content = space.cluster.get("volumesnapshotcontent", bound_to) or {"metadata": {}}
+        return "deletionTimestamp" in content["metadata"]
+
+    space.cluster.until("its content is to be deleted", is_going)
+    no_finalizers = '{"metadata": {"finalizers": null}}'
+    space.cluster.kubectl(
+        "patch", "volumesnapshotcontent", bound_to, "--type=merge", "-p", no_finalizers
+    )
 
 
 @pytest.mark.serial
