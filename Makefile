@@ -10,6 +10,8 @@ help: ## List the verbs
 
 PY = .venv/bin/python
 WORKERS ?= 4
+# tests on the cluster mostly wait
+E2E_WORKERS ?= 6
 
 # what a target needs is made in the order of its prerequisites, also with -j
 .NOTPARALLEL:
@@ -50,7 +52,7 @@ uninstall: venv ## Remove Drey from the cluster; CRDs and data stay
 	$(PY) hack/install.py down
 
 e2e: cluster install ## Tests on the whole cluster: one test for each step, each fault, the counts
-	$(PY) -m pytest -n $(WORKERS) -m "not serial" --timeout 600 tests/e2e
+	$(PY) -m pytest -n $(E2E_WORKERS) -m "not serial" --timeout 600 tests/e2e
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
 test: ## Everything: lint, unit, component, e2e; prints how long each took
