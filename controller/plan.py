@@ -37,6 +37,11 @@ class Ref:
         """Return the reference to an object as it was read."""
         return cls(resource, namespace_of(obj), name_of(obj), uid_of(obj), resource_version_of(obj))
 
+    @classmethod
+    def by_uid(cls, resource: Resource, obj: Obj) -> "Ref":
+        """Return the reference to the same object, whatever was written of it since."""
+        return cls(resource, namespace_of(obj), name_of(obj), uid_of(obj))
+
     def __str__(self) -> str:
         """Return `Kind namespace/name`."""
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name

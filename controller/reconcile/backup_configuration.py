@@ -1,7 +1,6 @@
 """BackupConfiguration: its conditions and phase, and the CronJob that triggers its sessions."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -119,7 +118,7 @@ def _stop(seen: ConfigurationObserved, problems: tuple[Problem, ...], now: datet
     conditions = [validation(problems)]
     if not _is_triggered(seen):
         return _finish(seen, conditions, (), now)
-    ref = _any_version(CRON_JOB, seen.children[_cron_job(seen)])
+    ref = Ref.by_uid(CRON_JOB, seen.children[_cron_job(seen)])
     if seen.refusal is not None and seen.refusal.write == Delete(ref):
         conditions.append(
             Condition(
@@ -145,11 +144,6 @@ def _cron_job(seen: ConfigurationObserved) -> tuple[str, str]:
 
 def _is_own(seen: ConfigurationObserved, child: Obj | None) -> bool:
     return child is not None and controller_uid(child) == uid_of(seen.configuration)
-
-
-def _any_version(resource: Resource, obj: Obj) -> Ref:
-    """Return a reference for a Delete: whatever became of the object, it is the same one."""
-    return replace(Ref.to(resource, obj), resource_version="")
 
 
 def _reference_conditions(
@@ -220,7 +214,7 @@ def _leftovers(seen: ConfigurationObserved, spec: BackupConfigurationSpec) -> tu
     binding = seen.children.get((ROLE_BINDING.kind, snapshot_identity(seen.configuration)))
     if spec.driver == SNAPSHOTTER or seen.refusal is not None or binding is None:
         return ()
-    return (Delete(_any_version(ROLE_BINDING, binding)),) if _is_own(seen, binding) else ()
+    return (Delete(Ref.by_uid(ROLE_BINDING, binding)),) if _is_own(seen, binding) else ()
 
 
 def _is_cron_job(write: Write) -> bool:

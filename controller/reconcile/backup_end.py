@@ -144,10 +144,7 @@ def history_writes(seen: Invoked, phase: Phase) -> tuple[tuple[Condition, ...], 
     retries = seen.spec.retry_config is not None
     limit = seen.spec.history_limit
     gone = outdated(seen.session, phase, seen.siblings, limit, retries=retries)
-    deletes = tuple(
-        Delete(Ref(BACKUP_SESSION, ref.namespace, ref.name, ref.uid))
-        for ref in (Ref.to(BACKUP_SESSION, old) for old in gone)
-    )
+    deletes = tuple(Delete(Ref.by_uid(BACKUP_SESSION, old)) for old in gone)
     return (outcome(Type.BACKUP_HISTORY_CLEANED, failure=None),), deletes
 
 

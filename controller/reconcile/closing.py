@@ -31,8 +31,7 @@ def removals(
     """Return what removes that which outlives a Job. `order` is a text when none can be built."""
     writes: list[Write] = []
     if died is not None and died.end_job and executor.job is not None:
-        ref = Ref.to(JOB, executor.job)
-        writes.append(Delete(Ref(JOB, ref.namespace, ref.name, ref.uid)))
+        writes.append(Delete(Ref.by_uid(JOB, executor.job)))
     if died is not None and died.release_lock and isinstance(order, JobOrder):
         hostname = str(dig(executor.pod, "spec", "hostname") or "")
         unlock = unlock_job(order, hostname=hostname)

@@ -59,7 +59,7 @@ def hold(session: Obj, owed: Mapping[str, str], now: datetime) -> tuple[Write, .
     if entries != old.get("conditions"):
         writes.append(SetStatus(ref, {**old, "conditions": entries}))
         # Without resourceVersion: it follows a write of the status.
-        ref = Ref(BACKUP_SESSION, ref.namespace, ref.name, ref.uid)
+        ref = Ref.by_uid(BACKUP_SESSION, session)
     have = annotations_of(session)
     is_there = all(have.get(key) == value for key, value in owed.items())
     if POST_HOOK not in finalizers_of(session) or not is_there:
@@ -72,7 +72,7 @@ def release(session: Obj) -> tuple[Write, ...]:
     if POST_HOOK not in finalizers_of(session):
         return ()
     # Without resourceVersion: it follows a write of the status.
-    ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
+    ref = Ref.by_uid(BACKUP_SESSION, session)
     gone = {POST_HOOK: "", POST_HOOK_POLICY: ""}
     return (Finalizer(ref, POST_HOOK, present=False, annotations=gone),)
 

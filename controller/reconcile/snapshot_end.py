@@ -116,7 +116,7 @@ def background(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
     finalizers = finalizers_of(session)
     if status(session).get("phase") in FINAL_PHASES or POST_HOOK not in finalizers:
         return ()
-    ref = Ref(BACKUP_SESSION, namespace_of(session), name_of(session), uid_of(session))
+    ref = Ref.by_uid(BACKUP_SESSION, session)
     writes = [
         Finalizer(ref, name, present=False) for name in HELD_BY_DELETION if name in finalizers
     ]
@@ -156,9 +156,7 @@ def _retention(
         names = ", ".join(name_of(snapshot) for snapshot in gone)
         text = f"dryRun: {len(gone)} would be deleted{': ' if names else ''}{names}.{left}"
         return (Condition(kind, True, "DryRun", text),), ()
-    deletes = tuple(
-        Delete(Ref(VOLUME_SNAPSHOT, namespace_of(one), name_of(one), uid_of(one))) for one in gone
-    )
+    deletes = tuple(Delete(Ref.by_uid(VOLUME_SNAPSHOT, one)) for one in gone)
     no = seen.refusal
     refused = next((one for one in deletes if no is not None and one == no.write), None)
     if no is None or refused is None:

@@ -19,7 +19,6 @@ from controller.api.objects import (
     name_of,
     namespace_of,
     status,
-    uid_of,
 )
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB, PVC
 from controller.api.text import parse_time
@@ -144,7 +143,7 @@ def post_step(
 
 def _removed(seen: SnapshotSessionObserved, job: Obj) -> Step:
     """Make room for the next Job, which has the same name."""
-    delete = Delete(Ref(JOB, namespace_of(job), name_of(job), uid_of(job)))
+    delete = Delete(Ref.by_uid(JOB, job))
     if seen.refusal is not None and seen.refusal.write == delete:
         return _failed(f"its Job cannot be deleted to be created again: {seen.refusal.message}")
     return Step(is_done=False, writes=(delete,), requeue_after_s=REFUSED_S)

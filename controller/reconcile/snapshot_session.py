@@ -20,7 +20,6 @@ from controller.api.objects import (
     name_of,
     namespace_of,
     status,
-    uid_of,
 )
 from controller.api.report import Reason
 from controller.api.resources import JOB
@@ -166,7 +165,7 @@ def _stopped(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
     job = seen.pre.job
     if job is None or is_deleting(job) or is_finished(job):
         return ()
-    return (Delete(Ref(JOB, namespace_of(job), name_of(job), uid_of(job))),)
+    return (Delete(Ref.by_uid(JOB, job)),)
 
 
 def _give_up(

@@ -158,8 +158,7 @@ def _stopped(
     hangs = isinstance(creation, Died) and creation.end_job
     if not (hangs or (is_alive and is_given_up)):
         return ()
-    ref = Ref.to(JOB, job)
-    return (Delete(Ref(JOB, ref.namespace, ref.name, ref.uid)),)
+    return (Delete(Ref.by_uid(JOB, job)),)
 
 
 def _cancelled(hosts: Hosts, reason: str) -> Hosts:
