@@ -58,6 +58,7 @@ QUIET_S = 15 * 60.0
 STUCK_S = 10 * 60.0
 UNAUTHORIZED_S = 5 * 60.0
 LEASE_NAME = "drey"
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 CRD_HINT = "install the CRDs: kubectl apply --server-side -k manifests/crds"
 
 
@@ -101,8 +102,8 @@ class App:
 
     def run(self) -> int:
         """Run until a signal or a failure; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop_soon)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before any thread: each inherits it
+        self._threads.start("signals", self._await_signal, may_end=True)
         server = HttpServer(
             self._settings.http_port,
             self._metrics.registry,
@@ -119,9 +120,14 @@ class App:
         log.info("stopped", crashed=crashed)
         return 1 if crashed or failed else 0
 
-    def _stop_soon(self, *_: object) -> None:
-        """Set the stop event, on another thread: the main one may hold its lock right now."""
-        threading.Thread(target=self._stop.set, name="stop").start()
+    def _await_signal(self) -> None:
+        """Set the stop event at a signal.
+
+        Not by a handler: that runs on the main thread only, and a signal that comes just before
+        this one begins to wait for the event would not wake it.
+        """
+        signal.sigwait(_SIGNALS)
+        self._stop.set()
 
     def _serve(self) -> bool:
         """Run until the stop; return whether all went as it should."""

@@ -51,6 +51,9 @@ class Interruption:
         """Take over the signals; process 1 of a container ignores those without a handler."""
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
+        # Written at once, on whichever thread: a handler alone would not wake a selector that the
+        # signal found just before its sleep.
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def request(self) -> None:
         """Ask for the end."""

@@ -8,7 +8,6 @@ demand (see faults.py). This module is the composition only.
 import argparse
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +102,17 @@ _SERVICES = ("Identity", "Controller", "Node")
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     flags = parser().parse_args()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    # Blocked before any thread starts, and waited for: a handler would only run once the main
+    # thread wakes, which a signal that comes just before its sleep does not do.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     started: list[Server] = []
     try:
         for server in servers(flags):
             server.start()
             started.append(server)
         print(f"{flags.name} serves {flags.pool} at {flags.socket}", flush=True)
-        ended.wait()
+        signal.sigwait(ends)
     except (PoolUnusable, ProtosMissing, SocketUnusable) as err:
         sys.exit(f"csi driver: {err}")
     finally:

@@ -79,6 +79,27 @@ def test_sigint_ignored_at_the_start() -> None:
     assert done.stdout == f"{Ending(-signal.SIGINT, Stop.SIGNAL)}\n"
 
 
+UNSEEN = """
+import signal, threading
+from runner.restic.process import Interruption, run
+
+interruption, drop = Interruption(), bytearray().extend
+interruption.install()
+threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+print(run(["/bin/sleep", "30"], {}, on_stdout=drop, on_stderr=drop, interruption=interruption))
+"""
+
+
+def test_a_signal_that_does_not_wake_the_main_thread() -> None:
+    """A signal that comes between the last look and the sleep interrupts all the same.
+
+    Sent to another thread: like in that moment, the main one sleeps on while it is pending.
+    """
+    command = [sys.executable, "-c", UNSEEN]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, timeout=20)
+    assert done.stdout == f"{Ending(-signal.SIGINT, Stop.SIGNAL)}\n"
+
+
 def test_nothing_starts_after_an_interruption() -> None:
     """After the request no further process is started."""
     interruption = Interruption()
