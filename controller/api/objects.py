@@ -94,12 +94,18 @@ def is_deleting(obj: Obj) -> bool:
     return bool(meta(obj).get("deletionTimestamp"))
 
 
+def job_condition(job: Obj | None, kind: str) -> Obj | None:
+    """Return the condition of a Job if it is True: Complete or Failed, or None."""
+    for condition in dig(job, "status", "conditions") or ():
+        if condition.get("type") == kind and condition.get("status") == "True":
+            found: Obj = condition
+            return found
+    return None
+
+
 def is_finished(job: Obj) -> bool:
     """Tell whether a Job has ended: no pod of it starts any more."""
-    return any(
-        condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True"
-        for condition in status(job).get("conditions") or ()
-    )
+    return any(job_condition(job, kind) for kind in ("Complete", "Failed"))
 
 
 def controller_uid(obj: Obj) -> Uid:

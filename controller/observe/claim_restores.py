@@ -40,9 +40,9 @@ from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
 from controller.reconcile.claim_outcome import told_before, unclear_volume
 from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
 from controller.reconcile.claim_wait import SAID, asks_events, job_ended, job_verdict, since_of
-from controller.reconcile.execution import Died, Ended
 from controller.reconcile.history import is_final
 from controller.reconcile.observed import Executor
+from controller.reconcile.verdicts import Died, Ended
 
 
 class ClaimRestoreObserver:

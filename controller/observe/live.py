@@ -17,8 +17,8 @@ from controller.api.resources import (
 )
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
-from controller.reconcile.execution import is_live
 from controller.reconcile.observed import PvcUse, Secret
+from controller.reconcile.pod_end import is_live
 
 EVENTS_SHOWN = 3
 

@@ -39,7 +39,7 @@ from controller.observe.caches import (
     invoker_index,
     is_snapshotter,
 )
-from controller.reconcile.execution import is_live
+from controller.reconcile.pod_end import is_live
 
 REPOSITORY_LANE = "repository"
 CONFIGURATION_LANE = "backup-configuration"

@@ -45,9 +45,9 @@ from controller.observe.live import (
 )
 from controller.plan import Ref
 from controller.reconcile.backup_start import executor_recorded
-from controller.reconcile.execution import is_live
 from controller.reconcile.observed import Executor, Limits, PvcUse, References
 from controller.reconcile.order import SINGLE_NODE_MODES
+from controller.reconcile.pod_end import is_live
 from controller.reconcile.references import secret_key
 
 InvokerSpec = BackupConfigurationSpec | RestoreSessionSpec

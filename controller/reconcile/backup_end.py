@@ -25,13 +25,13 @@ from controller.api.text import parse_time
 from controller.plan import Apply, CreateOnce, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
 from controller.reconcile.backup_start import order_for
 from controller.reconcile.closing import closing_writes, removals
-from controller.reconcile.execution import Died
 from controller.reconcile.history import outdated
 from controller.reconcile.invoked import Invoked
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.repository_record import differs, record
 from controller.reconcile.session_status import Outcome, repository_status, session_duration
+from controller.reconcile.verdicts import Died
 
 UPDATER = "Status Updater"
 

@@ -29,7 +29,7 @@ from controller.reconcile.backup_start import (
     executor_recorded,
     start_of,
 )
-from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
+from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
@@ -41,6 +41,7 @@ from controller.reconcile.session_status import (
     proven,
     report_conditions,
 )
+from controller.reconcile.verdicts import Died, Ended, Running, Waiting
 
 WAIT_S = 60.0
 """What a session waits for is an event of a watch; this is only how long to go without one."""

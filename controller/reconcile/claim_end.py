@@ -18,9 +18,9 @@ from controller.reconcile.claim_checks import WAITS_FOR_CONSUMER
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.claim_outcome import Host, reports_of, stats_of
 from controller.reconcile.closing import closing_writes, removals
-from controller.reconcile.execution import Died
 from controller.reconcile.restore_status import UPDATER, final_status, status_writes
 from controller.reconcile.session_status import Outcome
+from controller.reconcile.verdicts import Died
 
 NO_LOCK = "nothing was locked"
 SHOWN = 5

@@ -25,8 +25,8 @@ from controller.api.text import format_duration, parse_time
 from controller.build.claims import Claim
 from controller.reconcile.claim_checks import WORDS, is_own, snapshot_gone, waits_for_consumer
 from controller.reconcile.claim_observed import ClaimRestoreObserved
-from controller.reconcile.execution import Died
 from controller.reconcile.session_status import error_text
+from controller.reconcile.verdicts import Died
 
 PROVISIONERS = (
     "volume.kubernetes.io/storage-provisioner",

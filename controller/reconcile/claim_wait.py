@@ -30,10 +30,11 @@ from controller.reconcile.claim_end import NO_LOCK, end
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.claim_outcome import Host, hosts_of, stats_of, told_before, told_by
 from controller.reconcile.closing import closing_writes, removals
-from controller.reconcile.execution import Died, Ended, Running, Verdict, Waiting, verdict
+from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.references import LATEST_S, SOONEST_S
 from controller.reconcile.restore_status import status_writes
+from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 
 NOT_BOUND = "ClaimsNotBound"
 """Reason of ClaimsWaiting once the Job has ended."""

@@ -7,8 +7,8 @@ from controller.api.objects import dig
 from controller.api.resources import JOB
 from controller.build.job import JobOrder, unlock_job
 from controller.plan import CreateOnce, Delete, Ref, Refusal, Write
-from controller.reconcile.execution import Died
 from controller.reconcile.observed import Executor
+from controller.reconcile.verdicts import Died
 
 
 def closing_writes(

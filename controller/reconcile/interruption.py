@@ -13,7 +13,7 @@ from controller.api.objects import Obj, name_of, status
 from controller.api.resources import Resource
 from controller.api.text import parse_time
 from controller.plan import Plan, Ref, SetStatus
-from controller.reconcile.execution import Running, Waiting
+from controller.reconcile.verdicts import Running, Waiting
 
 DISRUPTED = "PodDisrupted"
 NOT_STARTED = "PodNotStarted"

@@ -19,7 +19,6 @@ from controller.api.text import format_duration, format_seconds, parse_go_durati
 from controller.build.job import JobOrder
 from controller.plan import Note, Plan, Ref
 from controller.reconcile.closing import closing_writes, removals
-from controller.reconcile.execution import Died
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of
@@ -32,6 +31,7 @@ from controller.reconcile.session_status import (
     metrics_conditions,
     outcome_of,
 )
+from controller.reconcile.verdicts import Died
 
 
 def fail_to_start(

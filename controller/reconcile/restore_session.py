@@ -28,7 +28,7 @@ from controller.api.restore import (
 from controller.api.text import parse_go_duration_s
 from controller.build.job import job_rbac, restore_job
 from controller.plan import CreateOnce, Note, Plan, Ref, Write
-from controller.reconcile.execution import Died, Ended, Running, Waiting, verdict
+from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import use_problem
@@ -57,6 +57,7 @@ from controller.reconcile.restore_status import (
     status_writes,
 )
 from controller.reconcile.session_status import deadline_of
+from controller.reconcile.verdicts import Died, Ended, Running, Waiting
 
 WAITED_FOR = (
     Type.REPOSITORY_FOUND,

@@ -160,7 +160,7 @@ def _begin(
     hook = post_hook_of(seen)
     if hook is None:
         unclear = _failed("its Job is gone, and nothing says any more what it was to do")
-        return Step(is_done=True) if state == Idle() and not _is_owed(seen) else unclear
+        return Step(is_done=True) if state == Idle() and not _may_be_frozen(seen) else unclear
     allowed = is_allowed(hook.policy, phase, is_last_try=_is_last(seen))
     if allowed is None or (phase is None and not are_cut):
         return Step(is_done=False)
@@ -187,8 +187,8 @@ def _is_last(seen: SnapshotSessionObserved) -> bool:
     return is_deleting(seen.session) or configuration is None or is_deleting(configuration)
 
 
-def _is_owed(seen: SnapshotSessionObserved) -> bool:
-    """Tell whether something was begun that the postBackup hook is to undo."""
+def _may_be_frozen(seen: SnapshotSessionObserved) -> bool:
+    """Tell whether the preBackup hook was begun, which the postBackup hook is to undo."""
     conditions = dig(seen.session, "status", "targets", 0, "conditions") or ()
     is_held = POST_HOOK in finalizers_of(seen.session)
     return is_held and status_of(conditions, Type.PRE_BACKUP_HOOK) is not None

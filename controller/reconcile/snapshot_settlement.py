@@ -18,7 +18,6 @@ from controller.api.objects import (
 from controller.api.resources import JOB
 from controller.plan import Delete, Plan, Ref, Write
 from controller.reconcile.closing import closing_writes
-from controller.reconcile.execution import Died, Running, Waiting
 from controller.reconcile.interruption import interruption
 from controller.reconcile.quiescence import given_up, quiesce_limit_s, quiesced_left_s
 from controller.reconcile.snapshot_end import end
@@ -36,6 +35,7 @@ from controller.reconcile.snapshot_status import (
     waiting_condition,
 )
 from controller.reconcile.snapshot_wait import Hosts
+from controller.reconcile.verdicts import Died, Running, Waiting
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from controller.api.conditions import Phase, Type, status_of
 from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.report import MAX_TEXT, HostReport, Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
-from controller.reconcile.execution import Died, Ended, Running, Verdict, Waiting, verdict
+from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since
 from controller.reconcile.session_status import error_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 
 LOOK_S = 2.0
 """How long after its Job's end a VolumeSnapshot may take to reach the cache. Then the API server is

@@ -17,8 +17,9 @@ from controller.api.text import format_time
 from controller.build.pod import job_policy
 from controller.kube.client import Client
 from controller.kube.config import connect
-from controller.reconcile.execution import LOST_S, Died, Running, verdict
+from controller.reconcile.execution import LOST_S, verdict
 from controller.reconcile.observed import Executor, Limits
+from controller.reconcile.verdicts import Died, Running
 from tests.support import apiserver as support
 from tests.support.apiserver import ApiServer
 

@@ -95,8 +95,8 @@ from controller.observe.routes import (
 from controller.observe.sight import Sight
 from controller.plan import Plan, Refusal
 from controller.reconcile import backup_configuration, repository, restore, session
-from controller.reconcile.execution import is_live
 from controller.reconcile.observed import Limits
+from controller.reconcile.pod_end import is_live
 from controller.reconcile.repository_record import was_used
 from tests.support.builders import DISRUPTED, INSTALLATION, NOW
 

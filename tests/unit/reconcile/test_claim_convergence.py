@@ -47,7 +47,7 @@ from controller.api.restore import RestoreSessionSpec
 from controller.build.claims import claims_of
 from controller.build.labels import CREATED_BY
 from controller.observe.routes import RESTORE_LANE, Route
-from controller.reconcile.execution import is_live
+from controller.reconcile.pod_end import is_live
 from tests.support.builders import DISRUPTED, NAMESPACE
 from tests.support.claim_restores import (
     NAMES,

@@ -7,17 +7,10 @@ import pytest
 
 from controller.api.objects import Obj
 from controller.api.report_encoding import encode
-from controller.reconcile.execution import (
-    ORPHANED,
-    REPLACED,
-    Died,
-    Ended,
-    Running,
-    Verdict,
-    Waiting,
-    verdict,
-)
+from controller.reconcile.execution import ORPHANED, verdict
 from controller.reconcile.observed import Executor, Limits
+from controller.reconcile.pod_start import REPLACED
+from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 from tests.support.builders import (
     DISRUPTED,
     NOW,

@@ -1,0 +1,95 @@
+"""What a pod says of its end: its report, or how its containers died."""
+
+from collections.abc import Iterator
+
+from controller.api.objects import Obj, dig, name_of, status
+from controller.api.report import MAX_TEXT
+from controller.api.report_parsing import parse_report
+from controller.reconcile.verdicts import Died, Ended, Verdict
+
+
+def is_live(pod: Obj) -> bool:
+    """Tell whether a process of a pod may run."""
+    return status(pod).get("phase") not in ("Succeeded", "Failed")
+
+
+def containers(pod: Obj) -> Iterator[Obj]:
+    """Yield the statuses of all containers, in the order in which they start."""
+    yield from status(pod).get("initContainerStatuses") or ()
+    yield from status(pod).get("containerStatuses") or ()
+
+
+def main_container(pod: Obj) -> Obj | None:
+    """Return the container that reports: the one that did, else the first.
+
+    The kubelet sorts by name, so that an injected proxy may come before the only one of ours.
+    """
+    statuses = status(pod).get("containerStatuses") or ()
+    for container in statuses:
+        try:
+            parse_report(str(dig(container, "state", "terminated", "message") or ""))
+        except ValueError:
+            continue
+        found: Obj = container
+        return found
+    return statuses[0] if statuses else None
+
+
+def was_started(pod: Obj) -> bool:
+    """Tell whether a process of the pod ever ran: only then may it have left a lock."""
+    return any(
+        dig(container, state, kind) is not None
+        for container in containers(pod)
+        for state in ("state", "lastState")
+        for kind in ("running", "terminated")
+    )
+
+
+def from_terminated(pod: Obj, container: Obj, terminated: Obj) -> Verdict:
+    """Return the report of a container that ended, or why there is none.
+
+    An OOM kill of a child leaves exit code 0 and no report: it is a death, not a lost report.
+    """
+    message = str(terminated.get("message") or "")
+    try:
+        return Ended(parse_report(message))
+    except ValueError as err:
+        if terminated.get("exitCode") == 0 and terminated.get("reason") != "OOMKilled":
+            detail = f"container {container.get('name')} ended without a usable report: {err}"
+            return Died("ReportLost", detail[:MAX_TEXT])
+        return died_without_report(pod)
+
+
+def died_without_report(pod: Obj) -> Died:
+    """Return the death of a pod that ended, in the kubelet's words."""
+    said = _container_failure(pod)
+    if status(pod).get("reason") == "DeadlineExceeded":
+        return Died(
+            "DeadlineExceeded",
+            "its pod ran into activeDeadlineSeconds",
+            release_lock=True,
+            deadline=True,
+        )
+    reason = str(status(pod).get("reason") or "")
+    text = said or str(status(pod).get("message") or "") or "its pod ended without a report"
+    return Died(reason or _reason(text), text[:MAX_TEXT], release_lock=was_started(pod))
+
+
+def _reason(text: str) -> str:
+    return "OOMKilled" if "OOMKilled" in text else "PodFailed"
+
+
+def _container_failure(pod: Obj) -> str:
+    for container in containers(pod):
+        terminated = dig(container, "state", "terminated") or {}
+        code = terminated.get("exitCode", 0)
+        if terminated.get("reason") == "OOMKilled":
+            return (
+                f"container {container.get('name')} was OOMKilled (exit code {code}): raise "
+                "spec.runtimeSettings.container.resources.limits.memory"
+            )
+        if code:
+            said = str(terminated.get("message") or "").strip()
+            hint = f": {said}" if said else f", see kubectl logs {name_of(pod)}"
+            return f"container {container.get('name')} exited with code {code}{hint}"
+    return ""
