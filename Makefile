@@ -16,7 +16,7 @@ E2E_WORKERS ?= 6
 # what a target needs is made in the order of its prerequisites, also with -j
 .NOTPARALLEL:
 
-.PHONY: packages venv fmt lint unit component install uninstall e2e test bench demo demo-snapshot
+.PHONY: packages venv fmt lint unit component install uninstall e2e e2e-parallel e2e-serial test bench demo demo-snapshot
 packages: ## Install the Debian packages that cluster, image, demo and tests need (root)
 	@python3 hack/cluster packages
 
@@ -51,12 +51,17 @@ install: venv image ## Install Drey, as it is in this tree, in the cluster of `m
 uninstall: venv ## Remove Drey from the cluster; CRDs and data stay
 	$(PY) hack/install.py down
 
-e2e: cluster install ## Tests on the whole cluster: one test for each step, each fault, the counts
+e2e: e2e-parallel e2e-serial ## Tests on the whole cluster: one test for each step, each fault, the counts
+
+e2e-parallel: cluster install ## Those of them that have namespaces of their own
 	$(PY) -m pytest -n $(E2E_WORKERS) -m "not serial" --timeout 600 tests/e2e
+
+e2e-serial: cluster install ## Those that concern the whole cluster: the operator or the API server goes away
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
+# the serial tests wait for three quarters of their time, the component tests hardly at all
 test: ## Everything: lint, unit, component, e2e; prints how long each took
-	@hack/test.sh packages venv lint unit component test-cluster cluster install e2e
+	@hack/test.sh packages venv lint unit test-cluster cluster install e2e-serial+component e2e-parallel
 
 bench: cluster install ## Print ratios: Drey against a bare Job with restic, and a bare client of VolumeSnapshots (BENCH=--quick for 3 runs)
 	$(PY) hack/bench $(BENCH)

@@ -62,8 +62,12 @@ def all_daemons(paths: Layout) -> dict[str, Daemon]:
     return {daemon.name: daemon for daemon in daemons}
 
 
+_GO = {"GOGC": "400"}
+"""Each may grow to five times what it holds: a node of two processors lacks those, not memory."""
+
+
 def _daemon(name: str, *arguments: str, port: int = 0) -> Daemon:
-    return Daemon(name, (name, *arguments), {}, port)
+    return Daemon(name, (name, *arguments), _GO, port)
 
 
 def _etcd(paths: Layout) -> Daemon:

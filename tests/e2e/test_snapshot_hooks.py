@@ -340,9 +340,13 @@ def test_job_of_pre_hook_deleted(space: Space) -> None:
 
 @pytest.mark.parametrize("also_configuration", [False, True], ids=["alone", "with configuration"])
 def test_session_deleted_in_pre_hook(space: Space, *, also_configuration: bool) -> None:
-    """In the foreground, so that the Job goes first, and all that tells of the other hook."""
+    """In the foreground: the garbage collector may take the Job, and what tells of the other hook.
+
+    If it does not, because the deletion was made one in the background before it looked, the first
+    hook takes its time: a command that is cut off could freeze the application after the thaw.
+    """
     start(space)
-    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600")))
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600"), timeout="15s"))
     space.apply(space.session("first"))
     wait_begun(space)
     how = ("-n", space.name, "--cascade=foreground", "--wait=false")

@@ -63,3 +63,21 @@ def test_help_lists_every_verb() -> None:
     argv = ["make", "--no-print-directory", "help"]  # `make unit` is its parent
     listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     assert sorted(verbs) == sorted(line.split()[0] for line in listed.stdout.splitlines())
+
+
+def test_parts_that_run_at_once_are_told_apart(tmp_path: Path) -> None:
+    """The second one's output comes whole, a failure of either ends the run and is named."""
+    (tmp_path / "hack").mkdir()
+    script = tmp_path / "hack" / "test.sh"
+    script.write_bytes((ROOT / "hack" / "test.sh").read_bytes())
+    script.chmod(0o755)
+    verbs = ("a:", "\t@echo a1; sleep 0.5; echo a2", "b:", "\t@echo b1; false", "c:", "\t@echo c1")
+    (tmp_path / "Makefile").write_text("\n".join([*verbs, ""]))
+    argv = [str(script), "c", "a+b", "c"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = [line for line in done.stdout.splitlines() if line]
+    assert said[:7] == ["== c", "c1", "== a", "a1", "a2", "== b", "b1"]
+    outcomes = [(line.split()[0], line.split()[-1]) for line in said[-4:-1]]
+    assert outcomes == [("c", "passed"), ("a", "passed"), ("b", "FAILED")]
+    assert said[-1] == "b failed"
