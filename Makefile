@@ -35,6 +35,7 @@ lint: venv ## ruff, mypy --strict, import-linter, the CRDs against their source
 	$(PY) -m ruff format --check -q .
 	$(PY) -m ruff check -q .
 	$(PY) -m mypy controller runner hack/bench hack/crds hack/cluster hack/image tests
+	MYPYPATH=hack/demo $(PY) -m mypy hack/demo hack/install.py
 	.venv/bin/lint-imports --no-cache
 	$(PY) hack/crds --check
 

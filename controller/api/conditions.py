@@ -70,10 +70,12 @@ class Type(StrEnum):
     SNAPSHOTS_WAITING = "VolumeSnapshotsWaiting"
     CLAIMS_WAITING = "ClaimsWaiting"
     CLAIMS_UNVERIFIED = "ClaimsUnverified"
+    BACKUP_FAILED = "BackupFailed"
     BACKUP_INCOMPLETE = "BackupIncomplete"
     BACKUP_WAITING = "BackupWaiting"
     RESTORE_WAITING = "RestoreWaiting"
     RESTORE_DISRUPTED = "RestoreDisrupted"
+    RESTORE_FAILED = "RestoreFailed"
     TARGET_IN_USE = "TargetInUse"
 
 

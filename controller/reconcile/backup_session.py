@@ -36,6 +36,7 @@ from controller.reconcile.session_status import (
     Outcome,
     deadline_of,
     host_stats,
+    job_created,
     metrics_conditions,
     outcome_of,
     proven,
@@ -117,7 +118,7 @@ def _start(seen: SessionObserved, order: JobOrder, now: datetime) -> Plan:
         CreateOnce(JOB, job),
         *status_writes(seen.session, _running_status(seen, now)),
     )
-    facts = {"step": "job_created", "job": name_of(job)}
+    facts = job_created(seen.session, job)
     if order.node_name:
         facts["node"] = order.node_name
     return Plan(writes=writes, facts=facts)

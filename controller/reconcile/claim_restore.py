@@ -44,6 +44,7 @@ from controller.reconcile.restore_status import (
     running_status,
     status_writes,
 )
+from controller.reconcile.session_status import job_created
 from controller.reconcile.snapshot_target import served_condition
 
 NOT_READY, NAME_TAKEN = "VolumeSnapshotsNotReady", "ClaimsBeingDeleted"
@@ -235,7 +236,7 @@ def _start(
         CreateOnce(JOB, job),
         *_running(seen, claims, conditions, now),
     )
-    return Plan(writes=writes, facts={"step": "job_created", "job": name_of(job)})
+    return Plan(writes=writes, facts=job_created(session, job))
 
 
 def _running(

@@ -28,6 +28,7 @@ from controller.reconcile.restore_status import UPDATER, final_status, status_wr
 from controller.reconcile.session_status import (
     Outcome,
     error_text,
+    failure_conditions,
     metrics_conditions,
     outcome_of,
 )
@@ -50,7 +51,10 @@ def fail_to_start(
 
 def report_end(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
     """Return the plan of a restore whose Job reported."""
-    conditions = metrics_conditions(report.metrics, repository=False)
+    conditions = [
+        *failure_conditions(Type.RESTORE_FAILED, report),
+        *metrics_conditions(report.metrics, repository=False),
+    ]
     if any(host.reason == Reason.DEADLINE_EXCEEDED for host in report.hosts):
         conditions.append(_deadline_condition(seen))
     stats = [

@@ -56,7 +56,7 @@ from controller.reconcile.restore_status import (
     running_status,
     status_writes,
 )
-from controller.reconcile.session_status import deadline_of
+from controller.reconcile.session_status import deadline_of, job_created
 from controller.reconcile.verdicts import Died, Ended, Running, Waiting
 
 WAITED_FOR = (
@@ -159,7 +159,7 @@ def _start(
         CreateOnce(JOB, job),
         *status_writes(seen.session, _running_status(seen, spec, conditions, now)),
     )
-    return Plan(writes=writes, notes=notes, facts={"step": "job_created", "job": name_of(job)})
+    return Plan(writes=writes, notes=notes, facts=job_created(seen.session, job))
 
 
 def _running_status(

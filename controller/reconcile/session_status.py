@@ -1,12 +1,13 @@
 """Folds a report into the status of a BackupSession and of its Repository."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.conditions import Condition, Phase, Type, outcome
-from controller.api.objects import Obj, meta, status
+from controller.api.objects import Obj, meta, name_of, status
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
 from controller.api.text import (
     format_duration,
@@ -106,10 +107,9 @@ def report_conditions(report: RunReport) -> list[Condition]:
     """Return the conditions of a BackupSession that a report gives rise to."""
     conditions: list[Condition] = []
     failed = next((host for host in report.hosts if not host.succeeded), None)
-    initialising = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
     if report.repository.id:
         conditions.append(outcome(Type.BACKEND_REPOSITORY_INITIALIZED, failure=None))
-    elif failed is not None and failed.reason in initialising:
+    elif failed is not None and failed.reason in _INITIALISING:
         conditions.append(outcome(Type.BACKEND_REPOSITORY_INITIALIZED, failure=error_text(failed)))
     conditions += _step(Type.RETENTION_POLICY_APPLIED, report.retention)
     conditions += _step(Type.REPOSITORY_INTEGRITY_VERIFIED, report.verification)
@@ -124,7 +124,31 @@ def report_conditions(report: RunReport) -> list[Condition]:
                 f"Some files could not be read: {paths}. The snapshot was kept. {host.error}",
             )
         )
-    return conditions
+    told = (Reason.BACKUP_INCOMPLETE, *(_INITIALISING if not report.repository.id else ()))
+    return [*conditions, *failure_conditions(Type.BACKUP_FAILED, report, told)]
+
+
+_INITIALISING = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
+
+
+def failure_conditions(
+    kind: Type, report: RunReport, told: Collection[str] = ()
+) -> list[Condition]:
+    """Return the condition of a run that failed, unless another condition tells why.
+
+    `told` are the reasons of which others tell; a deadline that has passed always has its own.
+    """
+    what = "backup" if kind is Type.BACKUP_FAILED else "restore"
+    failed = [host for host in report.hosts if not host.succeeded]
+    untold = [host for host in failed if host.reason not in (*told, Reason.DEADLINE_EXCEEDED)]
+    if not untold and report.hosts:
+        return []
+    reason = next((host.reason for host in untold if host.reason in _REASONS), "HostFailed")
+    error = error_text(untold[0]) if untold else outcome_of(report).error
+    return [Condition(kind, True, reason, f"Failed to complete {what}. Reason: {error}")]
+
+
+_REASONS = frozenset(Reason)
 
 
 def _step(kind: Type, step: StepReport | None) -> list[Condition]:
@@ -168,6 +192,15 @@ def repository_status(repository: Obj, session: Obj, report: RunReport) -> dict[
     if learned.snapshots_removed is not None:
         new["snapshotsRemovedOnLastCleanup"] = learned.snapshots_removed
     return new
+
+
+def job_created(session: Obj, job: Obj) -> dict[str, Any]:
+    """Return the facts of the turn that saw a session and created its Job: how long that took.
+
+    The line's own time is when; the session's has whole seconds.
+    """
+    created = str(meta(session)["creationTimestamp"])
+    return {"step": "job_created", "job": name_of(job), "session_created": created}
 
 
 def session_duration(session: Obj, now: datetime) -> str:

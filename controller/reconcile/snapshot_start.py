@@ -15,7 +15,7 @@ from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
 from controller.reconcile.hook_execution import PRE_BACKUP, started
 from controller.reconcile.owed_hook import hold, is_owed
-from controller.reconcile.session_status import Outcome
+from controller.reconcile.session_status import Outcome, job_created
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -144,11 +144,8 @@ def creation_writes(seen: SnapshotSessionObserved, sources: Sources) -> tuple[Wr
 def started_plan(seen: SnapshotSessionObserved, writes: tuple[Write, ...], new: Obj) -> Plan:
     """Create a Job, then record that it was created: a crash in between creates nothing twice."""
     job = next(w.body for w in writes if isinstance(w, CreateOnce) and w.resource == JOB)
-    facts = {
-        "step": "job_created",
-        "job": name_of(job),
-        "claims": dig(new, "targets", 0, "totalHosts"),
-    }
+    facts = job_created(seen.session, job)
+    facts["claims"] = dig(new, "targets", 0, "totalHosts")
     return Plan(writes=(*writes, *status_writes(seen.session, new)), facts=facts)
 
 

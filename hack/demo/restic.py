@@ -38,6 +38,7 @@ def play(scene: Scene) -> None:
     compare(before, manifest(shell), shell)
     say("what a user looks at")
     scene.show("backupconfiguration,backupsession,repository,restoresession")
+    scene.show("function,task")
     say("the operator's log of this backup and restore")
     scene.show_log()
     say("metrics in the Pushgateway")

@@ -10,6 +10,7 @@ from tests.support.cluster import Cluster, Space
 from tests.support.evidence import (
     backend_folder,
     ended,
+    failure_of,
     job_of,
     log_of,
     restic_exits,
@@ -17,11 +18,6 @@ from tests.support.evidence import (
     snapshots,
 )
 from tests.support.gate import Gate
-
-
-def error_of(session: dict[str, Any]) -> str:
-    """Return what the first host of a session failed with."""
-    return str(session["status"]["targets"][0]["stats"][0]["error"])
 
 
 def prepared(space: Space, repository: dict[str, Any], **spec: Any) -> None:
@@ -51,12 +47,14 @@ def test_unreachable(cluster: Cluster, space: Space, fault: str) -> None:
         prepared(space, s3(space, gate.endpoint))
         space.apply(space.session("first"))
         failed = space.wait_phase("backupsession", "first", "Failed", timeout_s=120.0)
-        error = error_of(failed)
+        error = failure_of(failed)
         assert error.startswith("BackendUnreachable: "), error
         for word in (f"Repository {space.name}/repo", str(gate.port), "check the endpoint"):
             assert word in error
         assert (gate.connections > 0) == (fault == "silent")
         assert ended(space, job_of("first"))["exitCode"] == 1
+        said = str(log_of(space, job_of("first")))
+        assert ("connection refused" in said) == (fault == "closed"), said
         target = urlsplit(cluster.info["s3"]["host_endpoint"])
         gate.forward(str(target.hostname), int(target.port or 0))
         space.back_up("second")
@@ -71,12 +69,13 @@ def test_vanished(space: Space) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     failed = space.back_up("second", "Failed")
-    error = error_of(failed)
+    error = failure_of(failed)
     assert error.startswith("RepositoryVanished: "), error
     for word in (f"Repository {space.name}/repo", "mend bucket, prefix, endpoint", "another name"):
         assert word in error
     says(failed, "BackendRepositoryInitialized", "False", ["RepositoryVanished"])
     assert restic_exits(space, job_of("second")) == {"backup": 10}
+    assert ended(space, job_of("second"))["exitCode"] == 1
     assert not (folder / "config").exists()
     if folder.exists():
         folder.rename(folder.with_name("left"))
@@ -93,8 +92,8 @@ def test_another_repository(space: Space) -> None:
     folder.rename(folder.with_name("away"))
     space.restic("init")
     failed = space.back_up("second", "Failed")
-    assert error_of(failed).startswith("RepositoryVanished: "), error_of(failed)
-    assert "another repository, with id" in error_of(failed)
+    assert failure_of(failed).startswith("RepositoryVanished: "), failure_of(failed)
+    assert "another repository, with id" in failure_of(failed)
     folder.rename(folder.with_name("other"))
     folder.with_name("away").rename(folder)
     space.back_up("third")
@@ -106,7 +105,7 @@ def test_denied_key(space: Space) -> None:
     prepared(space, space.repository())
     space.apply(space.secret(AWS_SECRET_ACCESS_KEY="wrong" * 4))
     failed = space.back_up("first", "Failed")
-    error = error_of(failed)
+    error = failure_of(failed)
     assert error.startswith("BackendDenied: "), error
     assert f"{space.name}/storage" in error
     log = Path(space.cluster.info["s3"]["access_log"]).read_text()
@@ -120,7 +119,7 @@ def test_private_ca(space: Space) -> None:
     info = space.cluster.info["s3"]
     prepared(space, s3(space, info["tls_endpoint"]))
     failed = space.back_up("first", "Failed")
-    error = error_of(failed)
+    error = failure_of(failed)
     assert error.startswith("BackendUnreachable: "), error
     assert "certificate" in error
     space.apply(space.secret(CA_CERT_DATA=Path(info["ca_certificate"]).read_bytes()))
@@ -143,8 +142,8 @@ def test_rest_server(space: Space) -> None:
     prepared(space, space.repository(rest={"url": url}))
     space.apply(space.secret(REST_SERVER_USERNAME=user, REST_SERVER_PASSWORD="wrong"))  # noqa: S106 - wrong on purpose
     failed = space.back_up("first", "Failed")
-    assert error_of(failed).startswith("BackendDenied: "), error_of(failed)
-    assert f"{space.name}/storage" in error_of(failed)
+    assert failure_of(failed).startswith("BackendDenied: "), failure_of(failed)
+    assert f"{space.name}/storage" in failure_of(failed)
     assert "401" in str(log_of(space, job_of("first")))
     space.apply(space.secret(REST_SERVER_USERNAME=user, REST_SERVER_PASSWORD=password))
     space.back_up("second")
@@ -189,8 +188,8 @@ def test_local_host_path(space: Space, tmp_path: Path) -> None:
     space.apply(space.repository(local=local))
     space.wait_phase("backupconfiguration", "backup", "Ready")
     failed = space.back_up("first", "Failed")
-    assert error_of(failed).startswith("BackendDenied: "), error_of(failed)
-    assert "owner and mode of the folder" in error_of(failed)
+    assert failure_of(failed).startswith("BackendDenied: "), failure_of(failed)
+    assert "owner and mode of the folder" in failure_of(failed)
     assert not list(folder.iterdir())
     folder.chmod(0o777)
     space.back_up("second")

@@ -10,6 +10,8 @@ from tests.support.cluster import Cluster, Space, condition
 from tests.support.evidence import (
     answers,
     backend_folder,
+    ended,
+    failure_of,
     job_of,
     restic_exits,
     says,
@@ -121,22 +123,25 @@ def test_wrong_password(space: Space) -> None:
     space.back_up("first")
     space.apply(space.secret(RESTIC_PASSWORD=space.password + "x"))
     failed = space.back_up("second", "Failed")
-    error = failed["status"]["targets"][0]["stats"][0]["error"]
+    error = failure_of(failed)
+    says(failed, "BackupFailed", "True", ["WrongPassword"])
     assert error.startswith("WrongPassword: "), error
     for word in (f"Repository {space.name}/repo", "RESTIC_PASSWORD", f"{space.name}/storage"):
         assert word in error
     assert restic_exits(space, job_of("second")) == {"backup": 12}
+    assert ended(space, job_of("second"))["exitCode"] == 1
     space.apply(space.secret())
     space.back_up("third")
     assert len(snapshots(space)) == 2
 
 
-def test_missing_repository(space: Space) -> None:
+def test_missing_repository(space: Space, audit: Audit) -> None:
     """A configuration may come before its Repository."""
     bound(space, space.secret(), space.configuration())
     found = wait_phase(space, "NotReady")
     words = [f"Repository {space.name}/repo", "Create it", "spec.repository.name"]
     says(found, "RepositoryFound", "False", words)
+    assert 404 in answers(audit, "get", "repositories", space, name="repo")
     skipped = space.back_up("early", "Skipped")
     says(skipped, "BackupSkipped", "True", [f"{space.name}/backup is not ready", *words])
     assert_idle(space)
@@ -185,7 +190,7 @@ def test_invalid_schedule(space: Space, audit: Audit) -> None:
     space.back_up("first")
 
 
-def test_unknown_task(space: Space) -> None:
+def test_unknown_task(space: Space, audit: Audit) -> None:
     """A Task that does not exist makes the configuration Invalid until it does."""
     name = f"{space.name}-task"
     wrong = space.configuration(task={"name": name})
@@ -193,6 +198,7 @@ def test_unknown_task(space: Space) -> None:
     found = wait_phase(space, "Invalid")
     words = ["spec.task.name", f"Task {name} does not exist", "kubectl get tasks"]
     says(found, "ValidationPassed", "False", words)
+    assert 404 in answers(audit, "get", "tasks", space, name=name)
     assert_idle(space)
     try:
         space.apply(task(space, name))
@@ -202,7 +208,7 @@ def test_unknown_task(space: Space) -> None:
         space.cluster.kubectl("delete", "task", name)
 
 
-def test_unknown_function(space: Space) -> None:
+def test_unknown_function(space: Space, audit: Audit) -> None:
     """A step whose Function does not exist makes the configuration Invalid until it does."""
     name = f"{space.name}-step"
     try:
@@ -212,6 +218,7 @@ def test_unknown_function(space: Space) -> None:
         found = wait_phase(space, "Invalid")
         words = [f"Task {name} spec.steps[0].name", f"Function {name} does not exist"]
         says(found, "ValidationPassed", "False", words)
+        assert 404 in answers(audit, "get", "functions", space, name=name)
         assert_idle(space)
         space.apply(function(name, command=["true"]))
         wait_phase(space, "Ready")
@@ -319,11 +326,13 @@ def test_unknown_snapshot(space: Space) -> None:
     wanted = "0123456789abcdef" * 4
     space.apply(space.restore("wrong", rules=[{"snapshots": [wanted]}]))
     failed = space.wait_phase("restoresession", "wrong", "Failed")
-    error = failed["status"]["stats"][0]["error"]
+    error = failure_of(failed)
+    says(failed, "RestoreFailed", "True", ["SnapshotNotFound"])
     assert error.startswith("SnapshotNotFound: "), error
     assert wanted in error
     assert f"{space.name}/repo" in error
-    assert "restore" not in restic_exits(space, "stash-restore-wrong-0")
+    assert restic_exits(space, "stash-restore-wrong-0") == {"snapshots": 0}
+    assert ended(space, "stash-restore-wrong-0")["exitCode"] == 1
     assert space.exec("app", "cat /data/file").strip() == "changed"
     snapshot = done["status"]["targets"][0]["stats"][0]["snapshots"][0]["name"]
     space.apply(space.restore("right", rules=[{"snapshots": [snapshot]}]))

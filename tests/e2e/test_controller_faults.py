@@ -254,5 +254,7 @@ def test_lease_lost(cluster: Cluster, running: Space) -> None:
         return bool(container(found).get("restartCount", 0) > restarts)
 
     cluster.until("the restart", restarted, timeout_s=30.0)
+    where = ("-n", "drey", pod["metadata"]["name"], "-c", "operator")
+    assert '"event": "lease_lost"' in cluster.kubectl("logs", *where, "--previous")
     cluster.until("a leader", lambda: holder(cluster) != "somebody-else", timeout_s=60.0)
     assert_done_once(running, audit)

@@ -276,7 +276,7 @@ def test_describe_reads_well(story: Story, kind: str, name: str, words: tuple[st
 
 
 def test_operator_tells_the_story_in_ten_lines(story: Story) -> None:
-    """One backup takes at most ten lines at INFO: created, started, finished with its numbers."""
+    """At most ten lines at INFO: seen and Job created, started, finished with its numbers."""
     session = story.space.get("backupsession", "good")
     assert session is not None
     begun = unix_s(session["metadata"]["creationTimestamp"])
@@ -289,6 +289,7 @@ def test_operator_tells_the_story_in_ten_lines(story: Story) -> None:
     assert {line["level"] for line in of_session} == {"info"}
     created, started, finished = of_session
     assert created["job"] == "stash-backup-good-0"
+    assert created["session_created"] == session["metadata"]["creationTimestamp"]
     assert started["pod"].startswith("stash-backup-good-0-")
     stat = session["status"]["targets"][0]["stats"][0]
     assert finished["snapshots"] == [stat["snapshots"][0]["name"]]

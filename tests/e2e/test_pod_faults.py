@@ -13,6 +13,7 @@ from tests.support.cluster import Cluster, Space
 from tests.support.evidence import (
     answers,
     ended,
+    failure_of,
     job_of,
     kill,
     locks,
@@ -63,7 +64,7 @@ def failed_within(space: Space, session: str, began: float) -> str:
     failed = space.wait_phase("backupsession", session, "Failed", timeout_s=30.0)
     took_s = time.monotonic() - began
     assert took_s < SOON_S, f"{took_s:.1f} s"
-    return str(failed["status"]["targets"][0]["stats"][0]["error"])
+    return failure_of(failed)
 
 
 def delete_job(space: Space) -> None:
@@ -151,7 +152,7 @@ def test_pod_deleted(slow: Space) -> None:
     where = ("-n", slow.name, "--wait=false")
     slow.cluster.kubectl("delete", "pod", pod["metadata"]["name"], *where)
     failed = slow.wait_phase("backupsession", "second", "Failed", timeout_s=20.0)
-    error = failed["status"]["targets"][0]["stats"][0]["error"]
+    error = failure_of(failed)
     assert error.startswith("Interrupted: "), error
     assert locks(slow) == []
     assert_recovers(slow)
@@ -163,7 +164,7 @@ def test_out_of_memory(space: Space) -> None:
     space.ready(runtimeSettings=limits)
     space.exec("app", "head -c 60000000 /dev/urandom > /data/big; sync")
     failed = space.back_up("first", "Failed")
-    error = failed["status"]["targets"][0]["stats"][0]["error"]
+    error = failure_of(failed)
     end = ended(space, job_of("first"))
     assert end["reason"] == "OOMKilled", (end, error)
     assert "spec.runtimeSettings.container.resources.limits.memory" in error
@@ -239,7 +240,7 @@ def test_never_starts(cluster: Cluster) -> None:
             expected = {"image": (image, "registry.invalid/no/such:1"), "quota": (quota, "quota")}
             for space, word in expected.values():
                 failed = space.wait_phase("backupsession", "first", "Failed", timeout_s=60.0)
-                error = failed["status"]["targets"][0]["stats"][0]["error"]
+                error = failure_of(failed)
                 assert error.startswith("PodNotStarted: its pod did not start within 15s"), error
                 assert word in error
                 cluster.until("no Job", lambda: not space.list("job"))  # noqa: B023 - called here

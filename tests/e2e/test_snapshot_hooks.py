@@ -12,6 +12,7 @@ import pytest
 from tests.support.cluster import Space, condition
 from tests.support.doorkeeper import Doorkeeper
 from tests.support.evidence import says
+from tests.support.node import processes
 from tests.support.operators import kill_leader
 from tests.support.snapshots import (
     IDLE,
@@ -161,6 +162,9 @@ def test_pre_hook_fails(space: Space) -> None:
     assert session["status"]["phase"] == "Failed"
     says(session, PRE, "False", ["HookFailed", "app-0", "3", "the disk is on fire"])
     says(session, POST, "True", ["Successfully executed postBackup hook."])
+    application = space.get("pod", "app-0") or {}
+    running = processes(application["metadata"]["uid"])
+    assert any(process.argv[-1:] == ("600",) for process in running), "its command hangs still"
     assert not snapshots(space)
     assert done(space) == ["freeze", "thaw"]
     assert not is_frozen(space)
@@ -176,6 +180,9 @@ def test_pre_hook_hangs(space: Space) -> None:
     session = taken(space, "first")
     assert session["status"]["phase"] == "Failed"
     says(session, PRE, "False", ["HookTimedOut", "app-0", "4 s", "drey.dev/hook-timeout"])
+    application = space.get("pod", "app-0") or {}
+    running = processes(application["metadata"]["uid"])
+    assert any(process.argv[-1:] == ("600",) for process in running), "its command hangs still"
     assert not snapshots(space)
     assert done(space) == ["freeze", "thaw"]
     assert not is_frozen(space)

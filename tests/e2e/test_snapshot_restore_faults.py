@@ -178,6 +178,8 @@ def test_storage_class_missing(space: Space, snapshot: str) -> None:
         "InputInvalid: StorageClass no-such-class not found: create it, or correct "
         "spec.target.volumeClaimTemplates[0].spec.storageClassName"
     )
+    says(found, "RestoreExecutorEnsured", "False", ["no-such-class"])
+    assert 404 in answers(audit, "get", "storageclasses", space, name="no-such-class")
     assert_not_begun(space, audit)
     again = restored(space, template(space, "copy", snapshot), name="again")
     assert phases(again) == {"copy": "Succeeded"}
@@ -188,9 +190,9 @@ def test_sizes(space: Space, snapshot: str) -> None:
     """Smaller than the snapshot is refused, larger works, by default it is the snapshot's."""
     small = restored(space, template(space, "small", snapshot, size="8Mi"), name="small")
     assert small["status"]["phase"] == "Failed"
-    text = json.dumps(small["status"])
-    for word in ("8Mi", "restoreSize", SIZE, snapshot):
-        assert word in text
+    path = "spec.target.volumeClaimTemplates[0].spec.resources.requests.storage"
+    words = ["8Mi", "restoreSize", SIZE, snapshot, path]
+    says(small, "RestoreExecutorEnsured", "False", words)
     assert claim_names(space) == ["data"]
 
     found = restored(

@@ -15,12 +15,15 @@ from tests.support.node import processes
 def answers(
     audit: Audit, verb: str, resource: str, space: Space, *, name: str = "", user: str = OPERATOR
 ) -> list[int]:
-    """Return the HTTP statuses that a user's requests got in a namespace, oldest first."""
+    """Return the HTTP statuses that a user's requests got, oldest first.
+
+    In the namespace, or for something that is in none.
+    """
     return [
         request.code
         for request in audit.requests()
         if (request.user, request.verb, request.resource) == (user, verb, resource)
-        and request.namespace == space.name
+        and request.namespace in (space.name, "")
         and (not name or request.name == name)
     ]
 
@@ -32,6 +35,16 @@ def says(obj: dict[str, Any], kind: str, status: str, words: Iterable[str]) -> s
     missing = [word for word in words if word not in found["message"]]
     assert not missing, f"{kind} does not say {missing}: {found['message']}"
     return str(found["message"])
+
+
+def failure_of(session: dict[str, Any]) -> str:
+    """Return what the first host of a session failed with; a condition has to say the same."""
+    status = session["status"]
+    target = (status.get("targets") or [status])[0]
+    error = str(target["stats"][0]["error"])
+    conditions = [*(status.get("conditions") or ()), *(target.get("conditions") or ())]
+    assert any(error in entry["message"] for entry in conditions), (error, conditions)
+    return error
 
 
 def job_of(session: str) -> str:

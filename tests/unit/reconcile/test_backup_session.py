@@ -129,7 +129,11 @@ def test_a_session_starts_with_its_job_and_then_says_so() -> None:
             ],
         }
     ]
-    assert planned.facts == {"step": "job_created", "job": "stash-backup-nightly-1-0"}
+    assert planned.facts == {
+        "step": "job_created",
+        "job": "stash-backup-nightly-1-0",
+        "session_created": "2026-11-22T03:00:00Z",
+    }
 
 
 def test_a_timeout_gives_a_deadline() -> None:
@@ -586,16 +590,48 @@ def test_a_session_that_is_being_deleted_is_left_alone() -> None:
 
 
 def test_a_failure_is_reported_with_its_reason() -> None:
-    """The reason of the report stands in stats, Event and log line."""
+    """The reason of the report stands in stats, condition, Event and log line."""
     planned = plan(ended(reported(report(failed_host()), code=1)), NOW)
     status = status_in(planned)
     assert status["phase"] == status["targets"][0]["phase"] == "Failed"
     assert status["targets"][0]["stats"][0]["error"] == "WrongPassword: wrong password"
+    assert conditions_of(status)["BackupFailed"] == (
+        "True",
+        "WrongPassword",
+        "Failed to complete backup. Reason: WrongPassword: wrong password",
+    )
     assert planned.notes[0].message == (
         'backup failed for host "host-0" of "PersistentVolumeClaim"/"data". '
         "Reason: WrongPassword: wrong password"
     )
     assert planned.facts["error"] == "WrongPassword: wrong password"
+
+
+@pytest.mark.parametrize(
+    ("said", "told_by", "reason"),
+    [
+        (report(failed_host("StepFailed", "exit 7")), "BackupFailed", "StepFailed"),
+        (report(failed_host("what a third party says", "x")), "BackupFailed", "HostFailed"),
+        (report(hosts=()), "BackupFailed", "HostFailed"),
+        (
+            report(failed_host("RepositoryVanished", "x"), repository=RepositoryReport()),
+            "BackendRepositoryInitialized",
+            "FailedToInitializeBackendRepository",
+        ),
+        (report(failed_host("DeadlineExceeded", "x")), "DeadlineExceeded", ""),
+        (
+            report(failed_host("DeadlineExceeded", "x"), failed_host("StepFailed", "y")),
+            "BackupFailed",
+            "StepFailed",
+        ),
+    ],
+)
+def test_one_condition_says_why_a_run_failed(said: Any, told_by: str, reason: str) -> None:
+    """The one that exists for it already, else BackupFailed."""
+    found = conditions_of(status_in(plan(ended(reported(said, code=1)), NOW)))
+    assert told_by in found
+    assert reason in ("", found[told_by][1])
+    assert ("BackupFailed" in found) == (told_by == "BackupFailed")
 
 
 def test_retention_and_metrics_never_decide() -> None:

@@ -198,19 +198,25 @@ def test_a_success_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    ("said", "reason", "error"),
     [
-        (report(failed_host("SnapshotNotFound", "no 12ab")), "SnapshotNotFound: no 12ab"),
-        (RunReport(hosts=()), "the report names no host"),
+        (
+            report(failed_host("SnapshotNotFound", "no 12ab")),
+            "SnapshotNotFound",
+            "SnapshotNotFound: no 12ab",
+        ),
+        (RunReport(hosts=()), "HostFailed", "the report names no host"),
     ],
 )
-def test_a_failure_is_reported(said: RunReport, error: str) -> None:
+def test_a_failure_is_reported(said: RunReport, reason: str, error: str) -> None:
     """The reason of the report, everywhere."""
     executor = Executor(job(RUNNING), reported(said, code=1))
     planned = plan(restore_observed(RUNNING, executor=executor), NOW)
     assert status_in(planned)["phase"] == "Failed"
     assert planned.facts["error"] == error
     assert planned.notes[0].message == f'restore failed for host "host-0". Reason: {error}'
+    words = f"Failed to complete restore. Reason: {error}"
+    assert conditions_in(planned)["RestoreFailed"] == ("True", reason, words)
 
 
 def test_failed_metrics_are_a_condition() -> None:

@@ -95,7 +95,12 @@ def test_a_session_gets_its_job_and_says_so() -> None:
     assert target["stats"] == [{"hostname": claim} for claim in CLAIMS]
     assert "preBackupActions" not in target
     assert conditions_in(target["conditions"])["BackupExecutorEnsured"][0] == "True"
-    assert made.facts == {"step": "job_created", "job": "stash-vs-nightly-1", "claims": 3}
+    assert made.facts == {
+        "step": "job_created",
+        "job": "stash-vs-nightly-1",
+        "claims": 3,
+        "session_created": "2026-11-22T03:00:00Z",
+    }
 
 
 @pytest.mark.parametrize(("time_out", "lasts_s"), [("10m", 600 + 900), ("", 7200)])
