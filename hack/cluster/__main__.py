@@ -209,6 +209,8 @@ def describe(found: Cluster) -> dict[str, object]:
         "audit_log": str(paths.audit_log),
         "node": layout.NODE if is_native else kind.NODE,
         "node_address": found.gateway() if isinstance(found, kind.Kind) else layout.NODE_ADDRESS,
+        # what a command starts with that is to run on the node
+        "on_node": [] if is_native else [kind.engine() or "docker", "exec", "-i", kind.NODE],
         "kubelet": str(paths.kubelet) if is_native else "/var/lib/kubelet",
         "containerd_socket": str(paths.containerd_socket) if is_native else None,
         "storage": {

@@ -55,8 +55,7 @@ def start_application(scene: Scene) -> Shell:
     info = scene.info
     kubelet = info.get("kubelet") or f"{info['state']}/kubelet"
     path = f"{kubelet}/pods/{uid}/volumes/kubernetes.io~csi/{volume}/mount"
-    prefix = [] if info["provider"] == "native" else ["docker", "exec", "-i", info["node"]]
-    return shell_on(prefix, path)
+    return shell_on(info["on_node"], path)
 
 
 def expect_empty(shell: Shell) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # no types
 
-from tests.support.cluster import Cluster, Space
+from tests.support.cluster import Cluster, Space, provider
 from tests.support.snapshots import Faults
 
 FLOWS = (
@@ -43,9 +43,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FlowScheduli
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long tests first, after whatever else orders them; the sort keeps that order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put long tests first, after whatever else orders them; the sort keeps that order.
+
+    On kind those go that it cannot run.
+    """
+    if provider() == "kind":
+        native = [item for item in items if _needs_native(item)]
+        config.hook.pytest_deselected(items=native)
+        items[:] = [item for item in items if item not in native]
     items.sort(key=lambda item: not item.name.startswith(LONG))
+
+
+def _needs_native(item: pytest.Item) -> bool:
+    asked = getattr(item, "fixturenames", ())
+    return "faults" in asked or item.get_closest_marker("native") is not None
 
 
 @pytest.fixture(scope="session")

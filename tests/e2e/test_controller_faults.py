@@ -87,6 +87,7 @@ def test_operator_away(cluster: Cluster, running: Space) -> None:
     assert_done_once(running, audit)
 
 
+@pytest.mark.native
 def test_api_server_restarted(cluster: Cluster, space: Space) -> None:
     """A backup does not need the API server: the same restic works on while another one starts."""
     running = begun(space, SLOWER)
@@ -128,6 +129,7 @@ def _restic(space: Space) -> set[int]:
     return {p.pid for p in processes(pod["metadata"]["uid"]) if p.program == "restic"}
 
 
+@pytest.mark.native
 def test_api_server_restarted_at_a_slot(cluster: Cluster, space: Space) -> None:
     """A slot is not lost when its trigger, which has one pod only, finds no API server."""
     space.ready(schedule="* * * * *")

@@ -96,8 +96,7 @@ def volume_shell(space: Space, pod: str, claim: str) -> Shell:
         Path(kubelet) / "pods" / found["metadata"]["uid"] / "volumes" / "kubernetes.io~csi"
         / volume["spec"]["volumeName"] / "mount"
     )  # fmt: skip
-    prefix = [] if info["provider"] == "native" else ["docker", "exec", "-i", info["node"]]
-    return shell_on(prefix, str(path))
+    return shell_on(info["on_node"], str(path))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from tests.support.snapshots import (
     workload,
 )
 
+pytestmark = pytest.mark.native
+
 CLAIMS = tuple(f"data-app-{ordinal}" for ordinal in range(20))
 MOST_OTHERS = 12
 LEAD_S = 30

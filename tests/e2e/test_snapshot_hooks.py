@@ -4,7 +4,7 @@ The application is frozen while there is a file `/data/frozen`, which preBackup 
 removes. It lies in the volume: a snapshot that has it was cut while the application was frozen.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -101,14 +101,6 @@ def wait_frozen(space: Space) -> None:
 def wait_begun(space: Space) -> None:
     """Wait until the command of preBackup has frozen the application."""
     space.cluster.until("the application is frozen", lambda: is_frozen(space))
-
-
-@pytest.fixture
-def faults(space: Space) -> Iterator[Faults]:
-    """What the driver does wrong in this test's namespace."""
-    found = Faults(space)
-    yield found
-    found.clear()
 
 
 def test_every_pod_is_frozen_while_snapshots_are_cut(space: Space) -> None:

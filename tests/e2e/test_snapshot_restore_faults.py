@@ -5,7 +5,7 @@ and every wait has an end that says why.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,6 @@ def snapshot(space: Space) -> str:
     assert session["status"]["phase"] == "Succeeded", session["status"]
     (name,) = named(session, "data")
     return name
-
-
-@pytest.fixture
-def faults(space: Space) -> Iterator[Faults]:
-    """What the driver does wrong in this test's namespace."""
-    found = Faults(space)
-    yield found
-    found.clear()
 
 
 def assert_content(space: Space, claim: str) -> None:

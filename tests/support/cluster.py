@@ -171,6 +171,11 @@ def _hack_cluster(*arguments: str) -> str:
     return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
+def provider() -> str:
+    """Return `kind` or `native`: what the cluster is, or would be."""
+    return str(json.loads(_hack_cluster("info"))["provider"])
+
+
 def _unix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
