@@ -23,6 +23,7 @@ from tests.support.evidence import (
     wait_restic,
 )
 
+NOBODY = "http://127.0.0.1:9"
 SOON_S = 5.0
 """How long a session may stay Running after its pod is gone."""
 SLOW = {"args": ["--limit-upload=100"]}
@@ -192,13 +193,16 @@ def test_quota(space: Space) -> None:
     space.wait_phase("backupsession", "first", "Succeeded")
 
 
-@pytest.fixture
-def short_start_timeout(cluster: Cluster) -> Iterator[None]:
-    """The operator with `--start-timeout=15s`, the way that an administrator sets it."""
+@pytest.fixture(scope="module")
+def other_settings(cluster: Cluster) -> Iterator[None]:
+    """The operator with other arguments, the way that an administrator sets them.
+
+    A pod has 15 s to start; the Pushgateway is where nobody listens.
+    """
     path = "/spec/template/spec/containers/0/args"
     before = (cluster.get("deployment", "drey", "drey") or {})["spec"]["template"]["spec"]
     args = before["containers"][0]["args"]
-    _set_args(cluster, path, [*args, "--start-timeout=15s"])
+    _set_args(cluster, path, [*args, "--start-timeout=15s", f"--pushgateway-url={NOBODY}"])
     yield
     _set_args(cluster, path, args)
 
@@ -211,7 +215,7 @@ def _set_args(cluster: Cluster, path: str, args: list[str]) -> None:
 
 
 @pytest.mark.serial
-@pytest.mark.usefixtures("short_start_timeout")
+@pytest.mark.usefixtures("other_settings")
 def test_never_starts(cluster: Cluster) -> None:
     """A pod that cannot start fails its session at the limit, in the kubelet's or quota's words.
 
@@ -251,3 +255,20 @@ def test_never_starts(cluster: Cluster) -> None:
                 space.back_up("second")
         finally:
             cluster.kubectl("delete", "task,function", name, "--ignore-not-found")
+
+
+@pytest.mark.serial
+@pytest.mark.usefixtures("other_settings")
+def test_pushgateway_away(space: Space) -> None:
+    """Metrics that cannot be pushed are a condition, of backup and restore, and decide nothing."""
+    space.ready()
+    space.exec("app", "echo precious > /data/file; sync")
+    done = space.back_up("first")
+    for kind in ("MetricsPushed", "RepositoryMetricsPushed"):
+        says(done, kind, "False", [NOBODY, "refused"])
+    assert len(snapshots(space)) == 1
+    space.exec("app", "rm /data/file; sync")
+    space.apply(space.restore())
+    restored = space.wait_phase("restoresession", "restore", "Succeeded")
+    says(restored, "MetricsPushed", "False", [NOBODY, "refused"])
+    assert space.exec("app", "cat /data/file").strip() == "precious"

@@ -203,7 +203,10 @@ def test_post_hook_does_not_wait_for_readiness(space: Space, faults: Faults) -> 
 
 
 def test_post_hook_after_failure_only(space: Space) -> None:
-    """A policy that does not agree with the outcome is said, and the hook does not run."""
+    """A policy that does not agree with the outcome is said, and the hook does not run.
+
+    One that agrees lets it run.
+    """
     start(space)
     post = {**shell(THAW), "executionPolicy": "OnFailure"}
     ready(space, hooked(space, post=post))
@@ -211,6 +214,11 @@ def test_post_hook_after_failure_only(space: Space) -> None:
     assert session["status"]["phase"] == "Succeeded", session["status"]
     says(session, POST, "True", ['executionPolicy is "OnFailure" but phase is "Succeeded"'])
     assert done(space) == ["freeze"]
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; exit 3"), post=post))
+    session = taken(space, "second")
+    assert session["status"]["phase"] == "Failed", session["status"]
+    says(session, POST, "True", ["Successfully executed postBackup hook."])
+    assert done(space) == ["freeze", "freeze", "thaw"]
 
 
 def test_pod_of_post_hook_is_gone(space: Space, faults: Faults) -> None:

@@ -1,11 +1,14 @@
 """Pods that wait or linger: the status says for what; what they hold is left alone meanwhile."""
 
+import os
+import signal
 import time
 from functools import partial
 from typing import Any
 
 from tests.support.cluster import Space, condition
 from tests.support.evidence import job_of, says, wait_restic
+from tests.support.node import processes
 
 
 def told(space: Space, kind: str, name: str, waiting: str) -> dict[str, Any]:
@@ -49,10 +52,22 @@ def test_a_first_backup_waits_for_a_pod_that_lingers(space: Space) -> None:
     space.ready(target={"args": ["--limit-upload=100"]})
     space.exec("app", "head -c 6000000 /dev/urandom > /data/big; sync")
     space.apply(space.session("first"))
-    pod = wait_restic(space, job_of("first"))["metadata"]["name"]
+    pod = wait_restic(space, job_of("first"))
+    frozen = [p.pid for p in processes(pod["metadata"]["uid"]) if p.program == "restic"]
+    assert frozen
+    for pid in frozen:  # so that its pod does not end when it is told to
+        os.kill(pid, signal.SIGSTOP)
     space.cluster.kubectl("delete", "job", job_of("first"), "-n", space.name, "--wait=false")
     space.wait_phase("backupsession", "first", "Failed", timeout_s=30.0)
     space.apply(space.session("second"))
+
+    def waits() -> dict[str, Any]:
+        return condition(space.get("backupsession", "second") or {}, "BackupWaiting")
+
+    assert pod["metadata"]["name"] in space.cluster.until("its reason", waits)["message"]
+    assert space.get("job", job_of("second")) is None
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
     space.cluster.until("the second Job", partial(space.get, "job", job_of("second")))
-    lingering = space.get("pod", pod)
+    lingering = space.get("pod", pod["metadata"]["name"])
     assert lingering is None or lingering["status"]["phase"] in ("Succeeded", "Failed")
