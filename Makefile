@@ -42,8 +42,7 @@ lint: venv ## ruff, mypy --strict, import-linter, the CRDs against their source
 unit: venv ## Unit tests: no cluster, no root
 	$(PY) -m pytest -n $(WORKERS) tests/unit
 
-component: packages venv ## Tests against a real API server, the real restic, and csi-sanity (root)
-	$(PY) hack/cluster tools
+component: tools ## Tests against a real API server, the real restic, and csi-sanity (root)
 	$(PY) -m pytest -n $(WORKERS) tests/component
 
 install: venv image ## Install Drey, as it is in this tree, in the cluster of `make cluster`
@@ -62,7 +61,7 @@ e2e-serial: cluster install ## Those that concern the whole cluster: the operato
 
 # the serial tests wait for three quarters of their time, the component tests hardly at all
 test: ## Everything: lint, unit, component, e2e; prints how long each took
-	@hack/test.sh packages venv lint unit test-cluster cluster install e2e-serial+component e2e-parallel
+	@hack/test.sh packages venv lint unit tools test-cluster cluster install e2e-serial+component e2e-parallel
 
 bench: cluster install ## Print ratios: Drey against a bare Job with restic, and a bare client of VolumeSnapshots (BENCH=--quick for 3 runs)
 	$(PY) hack/bench $(BENCH)
@@ -74,7 +73,7 @@ demo-snapshot: packages venv ## The same with VolumeSnapshots of a StatefulSet o
 	@python3 hack/demo snapshot
 
 # PROVIDER=auto|kind|native and DREY_STATE (default /var/lib/drey-cluster) are read from the environment.
-.PHONY: cluster cluster-down cluster-status test-cluster
+.PHONY: cluster cluster-down cluster-status tools test-cluster
 cluster: packages venv ## Bring a real cluster up: no-op when healthy, anew when half-dead (PROVIDER=auto|kind|native)
 	@python3 hack/cluster up
 
@@ -84,7 +83,10 @@ cluster-down: ## Remove the cluster and everything that it changed on this machi
 cluster-status: ## Show the cluster's processes and what is wrong
 	@python3 hack/cluster status
 
-test-cluster: packages venv ## Start a second cluster, kill it without clean-up, repair it, remove it, compare the machine
+tools: packages venv ## Build the cluster's binaries, as far as the per-user cache lacks them
+	$(PY) hack/cluster tools
+
+test-cluster: tools ## Start a second cluster, kill it without clean-up, repair it, remove it, compare the machine
 	$(PY) -m pytest tests/cluster
 
 # PROVIDER=auto|kind|native, IMAGE=<name:tag>, BASE=<base image> are read from the environment.
