@@ -16,7 +16,8 @@ _CREATES = (
 _AT_THE_API = {
     "snapshot": f"{_CREATES} On a foreign VolumeSnapshot of that name the name gets a suffix.",
     "restore-snapshot": f"{_CREATES} A foreign claim is left alone and reported.",
-    "hook": "It acts on all pods at once, also where one fails, and is never repeated.",
+    "hook": "It acts on all pods at once, also where one fails. One that may act twice, because it"
+    " sets an application going again, asks until its time is over wherever it gets no answer.",
 }
 
 
@@ -46,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
     for name, short, rights in (
         ("snapshot", "create the VolumeSnapshots of a session at once", "get, create"),
         ("restore-snapshot", "create the claims of a session at once", "get, create"),
-        ("hook", "run a hook: exec in the application's pods, http, tcp", "list pods, exec"),
+        (
+            "hook",
+            "run a hook: exec in the application's pods, http, tcp",
+            "get and list pods, exec",
+        ),
     ):
         verbs.add_parser(
             name,

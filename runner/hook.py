@@ -5,6 +5,7 @@ would stay frozen.
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +32,15 @@ GRACE_S = 3.0
 """What a handler gets after the end of the time, so that its own words about it are told."""
 MOST_WORDS = 400
 """Characters of what a command printed last."""
+KILLED = 128 + signal.SIGKILL
+"""Exit code of a command that was killed, as all are when the kubelet restarts their container."""
 
 Runner = Callable[[HookInput, str, str, float], ExecResult]
 """Runs the command of a hook in a pod's container, for at most so many seconds."""
 
 
 class Unheard(ServerFault):
-    """A command that may run twice may have run, and has not said how it went."""
+    """What may be done twice may have been done, and nobody has said how it went."""
 
 
 Act = Callable[[Obj | None], Failure | None]
@@ -188,12 +191,10 @@ class Hook:
                 result = self._run(self._hook, name_of(pod), name, max(0.1, self._left_s()))
             except NotFound as err:  # it was there a moment ago: no start of an API server
                 return ExecResult(None, error=err.message)
-            if not self._hook.also_unready or result.code is not None or result.timed_out:
+            if self._is_said(result) or self._pods.is_gone(pod, is_lost=False):
                 return result
-            if not self._pods.is_gone(pod, is_lost=False):
-                self._pods.is_back(pod)
-                raise Unheard(result.error)
-            return result
+            self._pods.is_back(pod)
+            raise Unheard(result.error or f"it exited with {result.code}")
 
         try:
             result = until_answered(request, self._log, fields, limit_s=self._left_s())
@@ -208,33 +209,61 @@ class Hook:
         # Redacted before it is cut: of a secret no end may be left that nobody knows as one.
         words = self._redact(result.stderr or result.stdout)[-MOST_WORDS:]
         text = f"container {name}: {what}{': ' if words else ''}{words}"
-        is_lost = result.code is None and not result.timed_out
+        is_lost = result.code is None and not (result.timed_out or result.never_starts)
         return Failure(text, timed_out=result.timed_out, is_lost=is_lost)
+
+    def _is_said(self, result: ExecResult) -> bool:
+        """Tell whether a result is the last word: always of a command that must not run twice."""
+        if not self._hook.also_unready or result.timed_out or result.never_starts:
+            return True
+        return result.code not in (None, KILLED)
 
     def _asking(self, request: HttpInput) -> Act:
         def act(pod: Obj | None) -> Failure | None:
-            try:
+            def ask() -> None:
                 host, port = self._address(request.host, request.port, pod)
                 warning = probe.ask(request, host, port, timeout_s=max(0.1, self._left_s()))
-            except NoPort as err:
-                return Failure(str(err))
-            except probe.ProbeFailed as err:
-                return Failure(str(err), timed_out=err.timed_out)
-            if warning:
-                self._log.warning("http_redirected", answer=warning)
-            return None
+                if warning:
+                    self._log.warning("http_redirected", answer=warning)
+
+            return self._until_heard(ask, pod)
 
         return act
 
     def _tcp(self, pod: Obj | None) -> Failure | None:
-        assert self._hook.tcp is not None  # noqa: S101 - narrows the type for mypy
-        try:
-            host, port = self._address(self._hook.tcp.host, self._hook.tcp.port, pod)
+        tcp = self._hook.tcp
+        assert tcp is not None  # noqa: S101 - narrows the type for mypy
+
+        def connect() -> None:
+            host, port = self._address(tcp.host, tcp.port, pod)
             probe.connect(host, port, timeout_s=max(0.1, self._left_s()))
+
+        return self._until_heard(connect, pod)
+
+    def _until_heard(self, ask: Callable[[], None], pod: Obj | None) -> Failure | None:
+        """Ask over the network: once, but what may be done twice until there is an answer.
+
+        An application that was restarted runs before it listens.
+        """
+
+        def request() -> None:
+            try:
+                ask()
+            except probe.ProbeFailed as err:
+                is_last = not self._hook.also_unready or err.is_answer or err.timed_out
+                if is_last or (pod is not None and self._pods.is_gone(pod, is_lost=True)):
+                    raise
+                raise Unheard(str(err)) from err
+
+        fields = {"pod": name_of(pod) if pod is not None else ""}
+        try:
+            until_answered(request, self._log, fields, limit_s=self._left_s())
         except NoPort as err:
             return Failure(str(err))
         except probe.ProbeFailed as err:
             return Failure(str(err), timed_out=err.timed_out)
+        except Unheard as err:
+            return Failure(err.message, is_lost=True)
         return None
 
     def _address(self, host: str, port: str, pod: Obj | None) -> tuple[str, int]:

@@ -15,11 +15,15 @@ _URL_CHARACTERS = "/?=&%:;,@+$!*'()~[]-._#"
 
 
 class ProbeFailed(Exception):
-    """What was asked for did not happen; `timed_out` when it may only have been slow."""
+    """What was asked for did not happen; `timed_out` when it may only have been slow.
 
-    def __init__(self, text: str, *, timed_out: bool = False) -> None:
+    `is_answer` says that the application itself said no.
+    """
+
+    def __init__(self, text: str, *, timed_out: bool = False, is_answer: bool = False) -> None:
         super().__init__(text)
         self.timed_out = timed_out
+        self.is_answer = is_answer
 
 
 def ask(request: HttpInput, host: str, port: int, *, timeout_s: float) -> str:
@@ -55,7 +59,8 @@ def ask(request: HttpInput, host: str, port: int, *, timeout_s: float) -> str:
         return ""
     if _REDIRECT <= answer.status < _ERROR:
         return f"{what}: {answer.status}, which counts as success and is not followed"
-    raise ProbeFailed(f"{what}: {answer.status} {answer.reason}{': ' if said else ''}{said}")
+    words = f"{answer.status} {answer.reason}{': ' if said else ''}{said}"
+    raise ProbeFailed(f"{what}: {words}", is_answer=True)
 
 
 def content(request: HttpInput) -> bytes | None:

@@ -28,8 +28,16 @@ LASTING_S = 20.0
 """The same for errors that no waiting mends."""
 SILENCE_S = 95.0
 """The same without any answer: opening reads a few small files, whatever the repository's size."""
+KEYS_WITHOUT_CONFIG = "already contains keys"
+"""What `restic init` says of a backend that has keys and no config: it writes the keys first."""
+KEYS_HINT = (
+    ". Either the first backup was ended while it made the repository: then remove its folder "
+    "keys/ from the backend; or its file config is lost: then bring that back, the data needs it"
+)
 UNLOCK_S = 20.0
 """What is left of the pod's 120 s (D9) after restic had its time to end by itself."""
+UNLOCK_GRACE_S = 3.0
+"""And of an `unlock` that does not end: both fit into those 120 s, and the report after them."""
 _ASK_AGAIN_S = 1.0
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -120,6 +128,8 @@ class Repository:
         collector: Collector,
         interruption: Interruption,
         deadline_s: float,
+        *,
+        grace_s: float = process.GRACE_S,
     ) -> Outcome:
         verb, *rest = arguments
         started = monotonic()
@@ -131,7 +141,7 @@ class Repository:
             interruption=interruption,
             deadline_s=deadline_s,
             patience=lambda elapsed_s: self._patience(collector, elapsed_s),
-            grace_s=process.GRACE_S,
+            grace_s=grace_s,
         )
         outcome = collector.outcome(ending)
         if outcome.succeeded:
@@ -153,7 +163,13 @@ class Repository:
         Also after our own end was asked for, which must not keep this command from starting.
         """
         collector = Collector(_ignore, redact=self.log.redact, keep_document=False)
-        outcome = self._run(command.unlock(), collector, Interruption(), monotonic() + UNLOCK_S)
+        outcome = self._run(
+            command.unlock(),
+            collector,
+            Interruption(),
+            monotonic() + UNLOCK_S,
+            grace_s=UNLOCK_GRACE_S,
+        )
         if not outcome.succeeded:
             self.log.warning("lock_left", error=outcome.last_words())
 
@@ -205,7 +221,8 @@ class Repository:
                 Reason.REPOSITORY_INIT_FAILED if why.reason is Reason.RESTIC_FAILED else why.reason
             )
             name = repository_name(self.job.repository)
-            raise RunError(reason, f"{name} could not be initialised: {why.text}")
+            hint = KEYS_HINT if KEYS_WITHOUT_CONFIG in why.text else ""
+            raise RunError(reason, f"{name} could not be initialised: {why.text}{hint}")
         self.initialised = True
         self._id = outcome.initialized_id
         self.log.info("repository_initialised", id=self._id)

@@ -20,6 +20,10 @@ REPOSITORY_PLACE = "drey.dev/repository-place"
 """Annotation of both: `place_hash` of that Repository as it was then. It may be edited, or deleted
 and made again under another name, while what was begun goes on in the old place."""
 
+STEPS = "drey.dev/steps"
+"""Annotation of the pods of our Jobs: the names of our own containers in their order, the one that
+reports last. Whatever else is in a pod was injected."""
+
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY_VALUE = "stash.appscode.com"

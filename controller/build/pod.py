@@ -6,7 +6,7 @@ from typing import Any
 from controller.api.backup import RuntimeSettings
 from controller.api.objects import Obj, dig
 from controller.build.installation import Installation
-from controller.build.labels import INJECTION_ANNOTATIONS, INJECTION_LABELS, STAY_ANNOTATIONS
+from controller.build.labels import INJECTION_ANNOTATIONS, INJECTION_LABELS, STAY_ANNOTATIONS, STEPS
 
 GRACE_S = 120
 """restic needs time to release its lock after SIGINT."""
@@ -93,7 +93,8 @@ def pod_template(
             "annotations": INJECTION_ANNOTATIONS
             | STAY_ANNOTATIONS
             | dict(pod.get("podAnnotations") or {})
-            | dict(annotations or {}),
+            | dict(annotations or {})
+            | {STEPS: ",".join(str(container["name"]) for container in containers)},
         },
         "spec": spec,
     }

@@ -45,6 +45,10 @@ _NOT_DIALED = re.compile(r"\berror dialing backend\b|\bdial(ing)? ")
 """What the API server says when the kubelet cannot be reached: nothing was started."""
 
 
+_NO_PROGRAM = re.compile(r'executable file .{1,200} not found|unable to start .{1,40}: exec: "')
+"""What runc and crun say of a program that they cannot find, or may not run."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecResult:
     """How a command ended. `code` is None when that is not known; `error` says why.
@@ -57,6 +61,11 @@ class ExecResult:
     stderr: str = ""
     error: str = ""
     timed_out: bool = False
+
+    @property
+    def never_starts(self) -> bool:
+        """Tell whether the container has no such program, or may not run it: nothing will help."""
+        return self.code is None and bool(_NO_PROGRAM.search(self.error))
 
 
 class _Tail:
@@ -200,6 +209,7 @@ class _Session:
         except (WebSocketException, OSError) as err:
             lost = f" ({type(err).__name__})"
         code, error = ending(self._tails[_STATUS].text())
+        has_status = bool(error)
         if code is None and not error:
             error = "it did not end in time" if timed_out else f"the connection was lost{lost}"
         return ExecResult(
@@ -207,7 +217,7 @@ class _Session:
             stdout=self._tails[_STDOUT].text(),
             stderr=self._tails[_STDERR].text(),
             error=error,
-            timed_out=timed_out and code is None,
+            timed_out=timed_out and not (code is not None or has_status),
         )
 
     def _message(self) -> bool:

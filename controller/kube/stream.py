@@ -2,7 +2,7 @@
 
 Every read has a bound (the socket's read timeout, which the caller set to its inactivity limit),
 and so has the whole stream. It ends in one of these ways only: StopIteration when the server has
-closed it between two lines or when `close()` was called, `Unreachable` otherwise.
+closed it between two lines or when `close()` was called, `Unreachable` or `ServerFault` otherwise.
 """
 
 import contextlib

@@ -22,6 +22,7 @@ from controller.api.objects import (
     annotations_of,
     controller_uid,
     dig,
+    job_condition,
     key_of,
     meta,
     name_of,
@@ -128,8 +129,9 @@ class Sight:
                 return self._without_job(session, key)
             job = project_job(live)
         pod = newest(self.caches.pods.by_index(BY_OWNER, uid_of(job)))
-        if pod is not None:
+        if pod is not None and not (job_condition(job, "Failed") and is_live(pod)):
             return Executor(job, pod)
+        # None yet; or of a Job that has failed one that is said to live: its end was not seen yet.
         if any(c.get("status") == "True" for c in dig(job, "status", "conditions") or ()):
             pod = newest(project_pod(found) for found in read_pods(self.client, key))
             return Executor(job, pod, pods_gone=pod is None)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from controller.api.objects import Obj, dig, name_of, status
+from controller.api.objects import Obj, annotations_of, dig, name_of, status
 from controller.api.report import MAX_TEXT
 from controller.api.report_parsing import parse_report
+from controller.build.labels import STEPS
 from controller.reconcile.verdicts import Died, Ended, Verdict
 
 
@@ -14,17 +15,30 @@ def is_live(pod: Obj) -> bool:
 
 
 def containers(pod: Obj) -> Iterator[Obj]:
-    """Yield the statuses of all containers, in the order in which they start."""
-    yield from status(pod).get("initContainerStatuses") or ()
-    yield from status(pod).get("containerStatuses") or ()
+    """Yield the statuses of our containers, in the order in which they start.
+
+    What was injected says nothing about us: a proxy runs on when we are dead, or runs before us.
+    """
+    steps = _steps(pod)
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status(pod).get(kind) or ():
+            if not steps or container.get("name") in steps:
+                yield container
+
+
+def _steps(pod: Obj) -> list[str]:
+    """Return the names of our containers; none of a pod that does not tell them."""
+    return [name for name in str(annotations_of(pod).get(STEPS) or "").split(",") if name]
 
 
 def main_container(pod: Obj) -> Obj | None:
-    """Return the container that reports: the one that did, else the first.
+    """Return the container that reports; of a pod that does not tell it the one that did.
 
     The kubelet sorts by name, so that an injected proxy may come before the only one of ours.
     """
     statuses = status(pod).get("containerStatuses") or ()
+    if steps := _steps(pod):
+        return next((one for one in statuses if one.get("name") == steps[-1]), None)
     for container in statuses:
         try:
             parse_report(str(dig(container, "state", "terminated", "message") or ""))
@@ -72,7 +86,20 @@ def died_without_report(pod: Obj) -> Died:
         )
     reason = str(status(pod).get("reason") or "")
     text = said or str(status(pod).get("message") or "") or "its pod ended without a report"
-    return Died(reason or _reason(text), text[:MAX_TEXT], release_lock=was_started(pod))
+    return Died(
+        reason or _reason(text),
+        text[:MAX_TEXT],
+        release_lock=was_started(pod),
+        end_job=_is_kept_alive(pod),
+    )
+
+
+def _is_kept_alive(pod: Obj) -> bool:
+    """Tell whether a container that was injected runs on: it has to be stopped by us."""
+    return any(
+        dig(container, "state", "running") is not None
+        for container in status(pod).get("containerStatuses") or ()
+    )
 
 
 def _reason(text: str) -> str:

@@ -139,12 +139,15 @@ def failure_conditions(
     `told` are the reasons of which others tell; a deadline that has passed always has its own.
     """
     what = "backup" if kind is Type.BACKUP_FAILED else "restore"
+    error = outcome_of(report).error
     failed = [host for host in report.hosts if not host.succeeded]
     untold = [host for host in failed if host.reason not in (*told, Reason.DEADLINE_EXCEEDED)]
-    if not untold and report.hosts:
+    if not error or (failed and not untold):
         return []
-    reason = next((host.reason for host in untold if host.reason in _REASONS), "HostFailed")
-    error = error_text(untold[0]) if untold else outcome_of(report).error
+    reason = "HostFailed" if failed or not report.hosts else "RepositoryDamaged"
+    if untold:
+        reason = next((host.reason for host in untold if host.reason in _REASONS), reason)
+        error = error_text(untold[0])
     return [Condition(kind, True, reason, f"Failed to complete {what}. Reason: {error}")]
 
 

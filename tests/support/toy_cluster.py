@@ -48,7 +48,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.api.text import format_time
-from controller.build.labels import CREATED_BY, INVOKER_NAME, JOB_NAME, REPOSITORY_NAME
+from controller.build.labels import CREATED_BY, INVOKER_NAME, JOB_NAME, REPOSITORY_NAME, STEPS
 from controller.engine.executor import FORMER_NAMESAKE, Executor
 from controller.engine.loop import DOUBT_S
 from controller.engine.store import Change, Store
@@ -676,10 +676,11 @@ class ToyCluster:
     ) -> None:
         """Let the kubelet report a state of the pod's one container."""
         conditions = [*status(pod)["conditions"], *([DISRUPTED] if disrupted else [])]
+        name = str(annotations_of(pod).get(STEPS) or "main").split(",")[-1]
         new = {
             "phase": phase,
             "conditions": conditions,
-            "containerStatuses": [{"name": "main", "state": state}],
+            "containerStatuses": [{"name": name, "state": state}],
         }
         self.server.put_object(POD, {**pod, "status": new})
 

@@ -98,6 +98,21 @@ def test_emptied_backend_is_not_made_anew(place: Place) -> None:
     assert run.verbs() == ["backup"]
 
 
+def test_keys_without_a_config_are_not_touched(place: Place) -> None:
+    """An `init` that was ended in between, or a lost config: nobody can tell, so a person must."""
+    place.run("backup", job=place.job())
+    (place.repository / "config").rename(place.root / "config")
+    keys = sorted(path.name for path in (place.repository / "keys").iterdir())
+    run = place.run("backup", job=place.job())
+    assert run.host.reason == Reason.REPOSITORY_INIT_FAILED
+    for words in ("already contains keys", "remove its folder keys/", "config is lost"):
+        assert words in run.host.error
+    assert sorted(path.name for path in (place.repository / "keys").iterdir()) == keys
+    (place.root / "config").rename(place.repository / "config")
+    assert place.run("backup", job=place.job()).code == 0
+    assert len(place.snapshots()) == 2
+
+
 def test_another_repository_in_its_place(place: Place) -> None:
     """Another id than the recorded one is RepositoryVanished; the other id is not reported."""
     place.run("backup", job=place.job())

@@ -132,7 +132,7 @@ def test_backup_job() -> None:
             "template": {
                 "metadata": {
                     "labels": LABELS | MESH_LABELS,
-                    "annotations": ANNOTATIONS | BUILT_FOR,
+                    "annotations": ANNOTATIONS | BUILT_FOR | {"drey.dev/steps": "pvc-backup-0"},
                 },
                 "spec": {
                     **CLOSED,
@@ -185,7 +185,7 @@ def test_restore_job() -> None:
             "template": {
                 "metadata": {
                     "labels": RESTORE_LABELS | MESH_LABELS,
-                    "annotations": ANNOTATIONS | BUILT_FOR,
+                    "annotations": ANNOTATIONS | BUILT_FOR | {"drey.dev/steps": "pvc-restore-0"},
                 },
                 "spec": {
                     **CLOSED,
@@ -335,7 +335,9 @@ def test_local_backend_is_mounted_into_ours_only() -> None:
         ).repository_spec,
     )
     made = built(backup_job(order), built_for=BUILT_FOR_LOCAL)["spec"]["template"]
-    assert made["metadata"]["annotations"] == ANNOTATIONS | BUILT_FOR_LOCAL
+    assert made["metadata"]["annotations"] == (
+        ANNOTATIONS | BUILT_FOR_LOCAL | {"drey.dev/steps": "prepare-0,pvc-backup-1,update-status-2"}
+    )
     pod = made["spec"]
     mount = {"name": "stash-local", "mountPath": "/safe", "subPath": "a"}
     containers = [*pod["initContainers"], *pod["containers"]]

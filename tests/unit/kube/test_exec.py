@@ -208,6 +208,18 @@ def test_output_behind_the_status(server: Server) -> None:
     assert time.monotonic() - began < 20.0
 
 
+def test_status_without_a_code_is_no_timeout(server: Server) -> None:
+    """Also when the server does not close after it: it has been said what went wrong."""
+    held = threading.Event()
+
+    def broken(peer: Peer) -> None:
+        peer.status({"status": "Failure", "message": "the kubelet has lost it"})
+        held.wait(60.0)
+
+    assert run(server, broken) == ExecResult(None, error="the kubelet has lost it")
+    held.set()
+
+
 def test_output_is_bounded(server: Server) -> None:
     """Of an output without end its end is kept."""
     chunks = [(1, bytes([65 + n % 26]) * 70_000) for n in range(50)]

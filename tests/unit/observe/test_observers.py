@@ -52,6 +52,7 @@ from tests.support.builders import (
     running,
     running_status,
     session,
+    terminated,
 )
 from tests.support.toy_cluster import CACHED, ToyCluster
 
@@ -127,6 +128,26 @@ def test_a_session_that_runs_is_seen_without_a_request() -> None:
     found = seen(cluster)
     assert found.executor.pod is not None
     assert found.references.repository is not None
+    assert asked == []
+
+
+def test_the_end_of_a_pod_that_no_cache_has_seen_is_read() -> None:
+    """Its Job has failed: the watch of pods lags, and the pod holds the reason (D10)."""
+    owner = job(RUNNING)
+    cluster = world(
+        (BACKUP_SESSION, RUNNING),
+        (JOB, job(RUNNING, conditions=job_failed())),
+        (POD, pod(running(), of=owner)),
+    )
+    cluster.server.put_object(POD, pod(terminated(1, "its report"), phase="Failed", of=owner))
+    asked = requests(cluster)
+    found = seen(cluster).executor.pod
+    assert asked == ["list Pod"]
+    assert found is not None
+    assert found["status"]["phase"] == "Failed"
+    cluster.deliver(POD)
+    asked.clear()
+    assert seen(cluster).executor.pod is not None
     assert asked == []
 
 

@@ -660,13 +660,20 @@ def test_a_step_that_was_left_out_says_why() -> None:
 
 def test_a_damaged_repository_is_no_success() -> None:
     """What lies in it may not be restorable."""
+    # `restic check` ran, so that its step is done: as the runner reports it
     bad = report(
         repository=RepositoryReport(id="ab" * 32, integrity=False),
-        verification=StepReport(StepState.FAILED, "pack is missing"),
+        verification=StepReport(StepState.DONE, "pack is missing"),
     )
     planned = plan(ended(reported(bad)), NOW)
     assert status_in(planned)["phase"] == "Failed"
-    assert planned.facts["error"] == "the repository is damaged: pack is missing"
+    error = "the repository is damaged: pack is missing"
+    assert planned.facts["error"] == error
+    assert conditions_of(status_in(planned))["BackupFailed"] == (
+        "True",
+        "RepositoryDamaged",
+        f"Failed to complete backup. Reason: {error}",
+    )
 
 
 def test_an_incomplete_backup_is_failed_but_its_snapshot_is_shown() -> None:

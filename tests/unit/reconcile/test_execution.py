@@ -255,6 +255,41 @@ def test_an_injected_proxy_does_not_hide_the_report() -> None:
     assert found == Ended(report())
 
 
+def with_steps(found: Obj, *steps: str) -> Obj:
+    """Return a pod that tells which of its containers are ours."""
+    metadata = {**found["metadata"], "annotations": {"drey.dev/steps": ",".join(steps)}}
+    return {**found, "metadata": metadata}
+
+
+def test_what_was_injected_does_not_hide_a_death() -> None:
+    """A proxy runs on, and the pod with it: it is stopped, or nothing would ever end."""
+    dead = terminated(137, reason="OOMKilled")
+    found = died(see(with_steps(pod(running("a-proxy"), dead), "pvc-backup-0")))
+    assert found.reason == "OOMKilled"
+    assert (found.end_job, found.release_lock) == (True, True)
+    alone = died(see(with_steps(pod(dead, phase="Failed"), "pvc-backup-0")))
+    assert (alone.end_job, alone.release_lock) == (False, True)
+
+
+def test_what_was_injected_is_no_run_of_ours() -> None:
+    """A native sidecar runs before us; ten minutes are what our own container has to start."""
+    stuck = pod(
+        waiting("ImagePullBackOff", "no such image"),
+        init=(running("a-sidecar"),),
+        phase="Pending",
+        age_s=700,
+    )
+    found = died(see(with_steps(stuck, "pvc-backup-0"), OLD_JOB))
+    assert (found.reason, found.end_job, found.release_lock) == ("PodNotStarted", True, False)
+    assert "ImagePullBackOff" in found.message
+
+
+def test_what_was_injected_and_has_ended_is_not_our_end() -> None:
+    """We run on."""
+    early = pod(terminated(0, name="a-check"), running("pvc-backup-0"))
+    assert isinstance(see(with_steps(early, "dump-0", "pvc-backup-0")), Running)
+
+
 def test_oom_names_the_limit_to_raise() -> None:
     """A container killed for its memory leaves no report: say so, with the remedy."""
     killed = pod(terminated(137, reason="OOMKilled"), phase="Failed")

@@ -462,6 +462,38 @@ def test_container_that_dies_while_it_is_thawed() -> None:
     assert len(server.looks["app-1"]) == 1
 
 
+def test_a_command_that_is_killed_has_not_said_how_it_went() -> None:
+    """So the kubelet ends all that runs in a container that it restarts."""
+    killed = ExecResult(137)
+    containers = Containers(app_0=[killed, OK])
+    assert Run(Server(pod("app-0")), containers, AFTER).host.succeeded
+    assert len(containers.ran) == 2
+    reason, text = Run(Server(pod("app-0")), Containers(app_0=killed), SHORT).failure
+    assert reason == Reason.HOOK_LOST
+    assert "it exited with 137" in text
+    first = Run(Server(pod("app-0")), Containers(app_0=killed))
+    assert first.failure[0] == Reason.HOOK_FAILED
+    assert len(first.containers.ran) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'unable to start container process: exec: "x": executable file not found in $PATH',
+        'unable to start container process: exec: "/x": permission denied',
+        'unable to start container process: exec: "/x": stat /x: no such file or directory',
+        "executable file `x` not found in $PATH: No such file or directory",
+    ],
+)
+def test_a_program_that_is_not_there_is_told_at_once(said: str) -> None:
+    """Asking again would keep the application frozen, and nobody would know why."""
+    containers = Containers(app_0=ExecResult(None, error=said))
+    run = Run(Server(pod("app-0")), containers, AFTER)
+    assert run.failure[0] == Reason.HOOK_FAILED
+    assert said in run.failure[1]
+    assert len(containers.ran) == 1
+
+
 def test_missing_right() -> None:
     """A right that does not arrive in time is told in the server's words."""
     no = Forbidden('User "x" cannot list resource "pods"', code=403)
@@ -502,6 +534,8 @@ class Network:
         self.asked: list[tuple[str, str, int]] = []
         self.warning = ""
         self.failures: dict[str, ProbeFailed] = {}
+        self.once: dict[str, list[ProbeFailed]] = {}
+        """What the next requests to a host fail with."""
         monkeypatch.setattr("runner.probe.ask", self._ask)
         monkeypatch.setattr("runner.probe.connect", self._connect)
 
@@ -516,6 +550,8 @@ class Network:
 
     def _note(self, verb: str, host: str, port: int) -> None:
         self.asked.append((verb, host, port))
+        if self.once.get(host):
+            raise self.once[host].pop(0)
         if host in self.failures:
             raise self.failures[host]
 
@@ -579,6 +615,50 @@ def test_tcp_failure(network: Network) -> None:
     hook = replace(TOLD, command=(), tcp=TcpInput(port="5", host="db.example"))
     run = Run(Server(), hook=hook)
     assert run.failure == (Reason.HOOK_FAILED, "tcpSocket failed: TCP db.example:5: refused")
+
+
+REFUSED = ProbeFailed("connection refused")
+NO = ProbeFailed("500 frozen for good", is_answer=True)
+ASKED = [
+    {"http_post": HttpInput(port="http", path="/thaw", is_post=True)},
+    {"tcp": TcpInput(port="http")},
+]
+
+
+@pytest.mark.parametrize("handler", ASKED, ids=["http", "tcp"])
+def test_what_may_be_asked_twice_is_asked_until_there_is_an_answer(
+    network: Network, handler: Any
+) -> None:
+    """A container that was restarted runs before it listens; a first hook asks once."""
+    after = replace(AFTER, command=(), **handler)
+    network.once["ip-of-app-0"] = [REFUSED, REFUSED]
+    assert Run(Server(pod("app-0")), hook=after).host.succeeded
+    assert len(network.asked) == 3
+    network.once["ip-of-app-0"] = [REFUSED, REFUSED]
+    first = replace(TOLD, command=(), **handler)
+    assert Run(Server(pod("app-0")), hook=first).failure[0] == Reason.HOOK_FAILED
+    assert len(network.asked) == 4
+
+
+@pytest.mark.parametrize("handler", ASKED, ids=["http", "tcp"])
+def test_an_application_that_never_answers_is_lost(network: Network, handler: Any) -> None:
+    """It has said nothing: its Job is created again. What it says is the end, and a pod's end."""
+    short = replace(SHORT, command=(), **handler)
+    network.failures["ip-of-app-0"] = REFUSED
+    run = Run(Server(pod("app-0")), hook=short)
+    assert run.failure[0] == Reason.HOOK_LOST
+    assert "connection refused" in run.failure[1]
+    assert run.host.duration_s < SHORT.timeout_s + module.GRACE_S
+    network.asked.clear()
+    network.failures["ip-of-app-0"] = NO
+    assert Run(Server(pod("app-0")), hook=short).failure[0] == Reason.HOOK_FAILED
+    assert len(network.asked) == 1
+    network.asked.clear()
+    network.failures["ip-of-app-0"] = REFUSED
+    server = Server(pod("app-0"), pod("app-1"))
+    server.later["app-0"] = GONE
+    assert Run(server, hook=short).host.succeeded
+    assert sorted(host for _, host, _ in network.asked) == ["ip-of-app-0", "ip-of-app-1"]
 
 
 def test_address_of_its_own_needs_no_pod(network: Network) -> None:

@@ -136,6 +136,7 @@ def test_failure(application: Application, status: int) -> None:
         ask(request(), HOST, application.port, timeout_s=30.0)
     assert len(str(raised.value)) < ANSWER_BYTES + 100
     assert not raised.value.timed_out
+    assert raised.value.is_answer
 
 
 def test_no_answer(application: Application) -> None:
@@ -151,8 +152,9 @@ def test_nobody_there() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         connect(HOST, port, timeout_s=5.0)
-    with pytest.raises(ProbeFailed, match=f"GET http://{HOST}:{port}/freeze: .*refused"):
+    with pytest.raises(ProbeFailed, match=f"GET http://{HOST}:{port}/freeze: .*refused") as raised:
         ask(request(), HOST, port, timeout_s=5.0)
+    assert not raised.value.is_answer
     with pytest.raises(ProbeFailed, match=f"TCP {HOST}:{port}: .*refused"):
         connect(HOST, port, timeout_s=5.0)
 
