@@ -20,6 +20,8 @@ _UNREACHABLE = re.compile(
     r"|\b50[0234]\b",
     re.IGNORECASE,
 )
+_KEYS_WITHOUT_CONFIG = "already contains keys"
+"""What `restic init` says of a backend that has keys and no config: it writes the keys first."""
 
 
 class RunError(Exception):
@@ -133,4 +135,11 @@ def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
     said = f"{last} {outcome.backend_error}"
     if outcome.backend_error or _DENIED.search(said) or _UNREACHABLE.search(said):
         return _unusable(job, outcome)
-    return RunError(Reason.RESTIC_FAILED, f"restic {verb} failed with {outcome.code}: {last}")
+    text = f"restic {verb} failed with {outcome.code}: {last}"
+    if _KEYS_WITHOUT_CONFIG in last:
+        text += (
+            ". Either the first backup was ended while it made the repository: then remove its"
+            " folder keys/ from the backend; or its file config is lost: then bring that back, the"
+            " data needs it"
+        )
+    return RunError(Reason.RESTIC_FAILED, text)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controller.api.hook_input import HookInput, HttpInput
+from controller.api.hook_input import HookInput, HttpInput, TcpInput
 from controller.api.objects import Obj, name_of, status
 from controller.api.report import ExitCode, HostReport, Reason
 from controller.kube.client import Client
@@ -144,7 +144,7 @@ class Hook:
                 title = "httpPost" if request.is_post else "httpGet"
                 yield Handler(title, self._asking(request), request.host, request.port)
         if hook.tcp is not None:
-            yield Handler("tcpSocket", self._tcp, hook.tcp.host, hook.tcp.port)
+            yield Handler("tcpSocket", self._connecting(hook.tcp), hook.tcp.host, hook.tcp.port)
 
     def _everywhere(self, handler: Handler, pods: Sequence[Obj | None]) -> list[End]:
         """Let a handler act; return how it ended in each place."""
@@ -230,15 +230,15 @@ class Hook:
 
         return act
 
-    def _tcp(self, pod: Obj | None) -> Failure | None:
-        tcp = self._hook.tcp
-        assert tcp is not None  # noqa: S101 - narrows the type for mypy
+    def _connecting(self, tcp: TcpInput) -> Act:
+        def act(pod: Obj | None) -> Failure | None:
+            def connect() -> None:
+                host, port = self._address(tcp.host, tcp.port, pod)
+                probe.connect(host, port, timeout_s=max(0.1, self._left_s()))
 
-        def connect() -> None:
-            host, port = self._address(tcp.host, tcp.port, pod)
-            probe.connect(host, port, timeout_s=max(0.1, self._left_s()))
+            return self._until_heard(connect, pod)
 
-        return self._until_heard(connect, pod)
+        return act
 
     def _until_heard(self, ask: Callable[[], None], pod: Obj | None) -> Failure | None:
         """Ask over the network: once, but what may be done twice until there is an answer.

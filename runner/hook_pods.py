@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable
 
 from controller.api.hook_input import HookInput
-from controller.api.objects import Obj, is_deleting, name_of, uid_of
+from controller.api.objects import Obj, is_deleting, is_live, name_of, uid_of
 from controller.api.report import Reason
 from controller.api.resources import POD
 from controller.kube.errors import KubeError, NotFound
 from controller.kube.interface import READ_S, KubeClient
 from runner.failure import RunError
 from runner.log import Log
-from runner.pods import chosen, has_ended, restarting, restarts, runs
+from runner.pods import chosen, restarting, restarts, runs
 from runner.retry import until_answered
 
 PAGE = 500
@@ -86,7 +86,7 @@ class HookPods:
             live = self._live(pod)
         except KubeError:
             return False
-        if live is None or uid_of(live) != uid_of(pod) or has_ended(live):
+        if live is None or uid_of(live) != uid_of(pod) or not is_live(live):
             return True
         return is_deleting(live) and (is_lost or not runs(live, self._hook))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.api.hook_input import HookInput
-from controller.api.objects import Obj, dig, is_deleting, labels_of, name_of, spec, status
+from controller.api.objects import Obj, dig, is_deleting, is_live, labels_of, name_of, spec, status
 
 OURS = "drey.dev/created-by"
 """Label of our own pods: one that backs up the claim is not the application."""
@@ -74,7 +74,7 @@ def runs(pod: Obj, hook: HookInput) -> bool:
 
 def restarts(pod: Obj, hook: HookInput) -> bool:
     """Tell whether the container of the hook ran, does not run now, and will again."""
-    if is_deleting(pod) or has_ended(pod) or runs(pod, hook):
+    if is_deleting(pod) or not is_live(pod) or runs(pod, hook):
         return False
     try:
         of = container(pod, hook.container)
@@ -85,11 +85,6 @@ def restarts(pod: Obj, hook: HookInput) -> bool:
         policy = of.get("restartPolicy") or spec(pod).get("restartPolicy") or "Always"
         return policy == "Always" or (policy == "OnFailure" and died.get("exitCode") != 0)
     return bool(dig(told, "restartCount") or dig(told, "lastState", "terminated"))
-
-
-def has_ended(pod: Obj) -> bool:
-    """Tell whether no container of a pod runs, or ever will."""
-    return status(pod).get("phase") in ("Succeeded", "Failed")
 
 
 def _told(pod: Obj, name: str) -> Obj | None:

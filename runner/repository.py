@@ -28,12 +28,6 @@ LASTING_S = 20.0
 """The same for errors that no waiting mends."""
 SILENCE_S = 95.0
 """The same without any answer: opening reads a few small files, whatever the repository's size."""
-KEYS_WITHOUT_CONFIG = "already contains keys"
-"""What `restic init` says of a backend that has keys and no config: it writes the keys first."""
-KEYS_HINT = (
-    ". Either the first backup was ended while it made the repository: then remove its folder "
-    "keys/ from the backend; or its file config is lost: then bring that back, the data needs it"
-)
 UNLOCK_S = 20.0
 """What is left of the pod's 120 s (D9) after restic had its time to end by itself."""
 UNLOCK_GRACE_S = 3.0
@@ -221,8 +215,7 @@ class Repository:
                 Reason.REPOSITORY_INIT_FAILED if why.reason is Reason.RESTIC_FAILED else why.reason
             )
             name = repository_name(self.job.repository)
-            hint = KEYS_HINT if KEYS_WITHOUT_CONFIG in why.text else ""
-            raise RunError(reason, f"{name} could not be initialised: {why.text}{hint}")
+            raise RunError(reason, f"{name} could not be initialised: {why.text}")
         self.initialised = True
         self._id = outcome.initialized_id
         self.log.info("repository_initialised", id=self._id)

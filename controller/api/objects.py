@@ -94,6 +94,11 @@ def is_deleting(obj: Obj) -> bool:
     return bool(meta(obj).get("deletionTimestamp"))
 
 
+def is_live(pod: Obj) -> bool:
+    """Tell whether a process of a pod may run."""
+    return status(pod).get("phase") not in ("Succeeded", "Failed")
+
+
 def job_condition(job: Obj | None, kind: str) -> Obj | None:
     """Return the condition of a Job if it is True: Complete or Failed, or None."""
     for condition in dig(job, "status", "conditions") or ():

@@ -43,8 +43,6 @@ _URL = re.compile(r'\b(Get|Post) "[^"]*"')
 """How Go names a request that failed: with the whole command in it."""
 _NOT_DIALED = re.compile(r"\berror dialing backend\b|\bdial(ing)? ")
 """What the API server says when the kubelet cannot be reached: nothing was started."""
-
-
 _NO_PROGRAM = re.compile(r'executable file .{1,200} not found|unable to start .{1,40}: exec: "')
 """What runc and crun say of a program that they cannot find, or may not run."""
 
@@ -209,15 +207,15 @@ class _Session:
         except (WebSocketException, OSError) as err:
             lost = f" ({type(err).__name__})"
         code, error = ending(self._tails[_STATUS].text())
-        has_status = bool(error)
-        if code is None and not error:
+        is_told = code is not None or bool(error)
+        if not is_told:
             error = "it did not end in time" if timed_out else f"the connection was lost{lost}"
         return ExecResult(
             code,
             stdout=self._tails[_STDOUT].text(),
             stderr=self._tails[_STDERR].text(),
             error=error,
-            timed_out=timed_out and not (code is not None or has_status),
+            timed_out=timed_out and not is_told,
         )
 
     def _message(self) -> bool:

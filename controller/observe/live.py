@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable
 
 from controller.api.names import LABEL_LIMIT, bounded
-from controller.api.objects import Key, Obj, dig, labels_of, name_of, uid_of
+from controller.api.objects import Key, Obj, dig, is_live, labels_of, name_of, uid_of
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     CORE_EVENT,
@@ -18,7 +18,6 @@ from controller.api.resources import (
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
 from controller.reconcile.observed import PvcUse, Secret
-from controller.reconcile.pod_end import is_live
 
 EVENTS_SHOWN = 3
 

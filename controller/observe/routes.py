@@ -18,6 +18,7 @@ from controller.api.objects import (
     dig,
     generation_of,
     is_deleting,
+    is_live,
     key_of,
     labels_of,
     meta,
@@ -39,7 +40,6 @@ from controller.observe.caches import (
     invoker_index,
     is_snapshotter,
 )
-from controller.reconcile.pod_end import is_live
 
 REPOSITORY_LANE = "repository"
 CONFIGURATION_LANE = "backup-configuration"

@@ -22,6 +22,7 @@ from controller.api.objects import (
     annotations_of,
     controller_uid,
     dig,
+    is_live,
     job_condition,
     key_of,
     meta,
@@ -48,7 +49,6 @@ from controller.plan import Ref
 from controller.reconcile.backup_start import executor_recorded
 from controller.reconcile.observed import Executor, Limits, PvcUse, References
 from controller.reconcile.order import SINGLE_NODE_MODES
-from controller.reconcile.pod_end import is_live
 from controller.reconcile.references import secret_key
 
 InvokerSpec = BackupConfigurationSpec | RestoreSessionSpec

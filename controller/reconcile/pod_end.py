@@ -9,11 +9,6 @@ from controller.build.labels import STEPS
 from controller.reconcile.verdicts import Died, Ended, Verdict
 
 
-def is_live(pod: Obj) -> bool:
-    """Tell whether a process of a pod may run."""
-    return status(pod).get("phase") not in ("Succeeded", "Failed")
-
-
 def containers(pod: Obj) -> Iterator[Obj]:
     """Yield the statuses of our containers, in the order in which they start.
 

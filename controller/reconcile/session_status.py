@@ -18,6 +18,8 @@ from controller.api.text import (
     parse_time,
 )
 
+_INITIALISING = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
+_REASONS = frozenset(Reason)
 _SNAPSHOT_ID = re.compile("[0-9a-f]{8,64}")
 ACCEPT_INCOMPLETE = "drey.dev/accept-incomplete"
 """Annotation of a BackupConfiguration: `"true"` lets an incomplete backup succeed (D5)."""
@@ -128,9 +130,6 @@ def report_conditions(report: RunReport) -> list[Condition]:
     return [*conditions, *failure_conditions(Type.BACKUP_FAILED, report, told)]
 
 
-_INITIALISING = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
-
-
 def failure_conditions(
     kind: Type, report: RunReport, told: Collection[str] = ()
 ) -> list[Condition]:
@@ -146,12 +145,10 @@ def failure_conditions(
         return []
     reason = "HostFailed" if failed or not report.hosts else "RepositoryDamaged"
     if untold:
-        reason = next((host.reason for host in untold if host.reason in _REASONS), reason)
-        error = error_text(untold[0])
+        host = next((host for host in untold if host.reason in _REASONS), untold[0])
+        reason = host.reason if host.reason in _REASONS else reason
+        error = error_text(host)
     return [Condition(kind, True, reason, f"Failed to complete {what}. Reason: {error}")]
-
-
-_REASONS = frozenset(Reason)
 
 
 def _step(kind: Type, step: StepReport | None) -> list[Condition]:

@@ -13,6 +13,7 @@ from controller.api.report import MAX_TEXT, HostReport, Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since
+from controller.reconcile.pod_end import containers
 from controller.reconcile.session_status import error_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
@@ -132,7 +133,7 @@ def is_look_due(seen: SnapshotSessionObserved, now: datetime) -> bool:
         return False
     ends = [
         parse_time(end)
-        for container in status(seen.executor.pod or {}).get("containerStatuses") or ()
+        for container in containers(seen.executor.pod or {})
         if (end := dig(container, "state", "terminated", "finishedAt"))
     ]
     return all((now - end).total_seconds() >= LOOK_S for end in ends)

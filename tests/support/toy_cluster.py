@@ -22,6 +22,7 @@ from controller.api.objects import (
     dig,
     finalizers_of,
     is_deleting,
+    is_live,
     key_of,
     labels_of,
     meta,
@@ -96,7 +97,6 @@ from controller.observe.sight import Sight
 from controller.plan import Plan, Refusal
 from controller.reconcile import backup_configuration, repository, restore, session
 from controller.reconcile.observed import Limits
-from controller.reconcile.pod_end import is_live
 from controller.reconcile.repository_record import was_used
 from tests.support.builders import DISRUPTED, INSTALLATION, NOW
 

@@ -607,6 +607,14 @@ def test_a_failure_is_reported_with_its_reason() -> None:
     assert planned.facts["error"] == "WrongPassword: wrong password"
 
 
+def test_reason_and_words_of_a_failure_are_those_of_one_host() -> None:
+    """The first whose reason is known."""
+    said = report(failed_host("what a third party says", "x"), failed_host("StepFailed", "y"))
+    found = conditions_of(status_in(plan(ended(reported(said, code=1)), NOW)))
+    words = "Failed to complete backup. Reason: StepFailed: y"
+    assert found["BackupFailed"] == ("True", "StepFailed", words)
+
+
 @pytest.mark.parametrize(
     ("said", "told_by", "reason"),
     [

@@ -22,6 +22,7 @@ from controller.api.objects import (
     Obj,
     controller_uid,
     dig,
+    is_live,
     key_of,
     labels_of,
     meta,
@@ -47,7 +48,6 @@ from controller.api.restore import RestoreSessionSpec
 from controller.build.claims import claims_of
 from controller.build.labels import CREATED_BY
 from controller.observe.routes import RESTORE_LANE, Route
-from controller.reconcile.pod_end import is_live
 from tests.support.builders import DISRUPTED, NAMESPACE
 from tests.support.claim_restores import (
     NAMES,
