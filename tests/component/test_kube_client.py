@@ -4,13 +4,14 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from controller.api.objects import Obj, meta, name_of, resource_version_of, uid_of
-from controller.api.resources import BACKUP_SESSION, NAMESPACE, ROLE, SECRET
+from controller.api.resources import BACKUP_SESSION, NAMESPACE, ROLE, SECRET, Resource
 from controller.kube.client import Client
 from controller.kube.config import TokenFile, connect
 from controller.kube.errors import (
@@ -56,6 +57,26 @@ def secret(namespace: str, name: str) -> Obj:
     return {"metadata": {"namespace": namespace, "name": name}, "stringData": {"a": "b"}}
 
 
+def fill_watch_cache(client: Client, resource: Resource, body: Callable[[str, str], Obj]) -> None:
+    """Return when the server watches the kind itself, in a namespace of its own.
+
+    It starts to when the kind is first asked for, also after a restart, and answers 410 to a
+    version from before. A reflector lists again then, and so does this; what is listed later has
+    a version that the server knows.
+    """
+    namespace = f"cache-{uuid4().hex[:8]}"
+    client.create(NAMESPACE, "", {"metadata": {"name": namespace}})
+    answers = []
+    for n in range(5):
+        version = resource_version_of(client.list_page(resource, namespace))
+        client.create(resource, namespace, body(namespace, f"o{n}"), timeout_s=30.0)
+        with client.watch(resource, namespace, resource_version=version, timeout_s=30) as stream:
+            answers.append(next(iter(stream)))
+        if answers[-1]["type"] == "ADDED":
+            return
+    pytest.fail(f"the server does not watch {resource.plural}: {answers}")
+
+
 def test_exec_speaks_tls_of_its_own(
     client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +108,7 @@ def test_pages_together_are_the_whole_list(client: Client, namespace: str) -> No
 
 def test_metadata_only_leaves_the_data_at_the_server(client: Client, namespace: str) -> None:
     """Lists and watches of PartialObjectMetadata carry no spec, data or status."""
+    fill_watch_cache(client, SECRET, secret)
     client.create(SECRET, namespace, secret(namespace, "s"))
     page = client.list_page(SECRET, namespace, metadata_only=True)
     assert page["kind"] == "PartialObjectMetadataList"
@@ -106,6 +128,7 @@ def test_a_watch_ends_with_a_bookmark(client: Client, namespace: str) -> None:
 
     It does so only if its own cache has seen an event since that was filled: hence some.
     """
+    fill_watch_cache(client, BACKUP_SESSION, session)
     version = resource_version_of(client.list_page(BACKUP_SESSION, namespace))
 
     def write() -> None:
@@ -124,6 +147,7 @@ def test_a_watch_ends_with_a_bookmark(client: Client, namespace: str) -> None:
 
 def test_close_wakes_a_blocked_watch_at_once(client: Client, namespace: str) -> None:
     """A shutdown does not wait for the next event."""
+    fill_watch_cache(client, SECRET, secret)
     version = resource_version_of(client.list_page(SECRET, namespace))
     stream = client.watch(SECRET, namespace, resource_version=version, timeout_s=300)
     timer = threading.Timer(0.5, stream.close)
@@ -135,6 +159,7 @@ def test_close_wakes_a_blocked_watch_at_once(client: Client, namespace: str) -> 
 
 def test_a_silent_watch_ends_at_the_inactivity_limit(client: Client, namespace: str) -> None:
     """No byte within the limit means that the peer may be dead."""
+    fill_watch_cache(client, SECRET, secret)
     version = resource_version_of(client.list_page(SECRET, namespace))
     with (
         client.watch(
