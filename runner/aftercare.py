@@ -4,10 +4,10 @@ None of it decides about the backup, with one exception: a snapshot of this run 
 afterwards is no success.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from controller.api import restic_id
 from controller.api.job_input import BackupInput, Retention
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
 from runner import retention
@@ -15,8 +15,6 @@ from runner.failure import RunError
 from runner.repository import Repository
 from runner.restic import command
 from runner.verification import check, measure
-
-_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def care(repository: Repository, plan: BackupInput, result: RunReport) -> RunReport:
@@ -64,7 +62,7 @@ def unconfirmed(result: RunReport, plan: BackupInput, why: RunError) -> RunRepor
 
 def all_untagged(plan: BackupInput, new: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of all incomplete snapshots without their tag, as the report wants them."""
-    return tuple(dict.fromkeys((*filter(_ID.fullmatch, plan.known_incomplete), *new)))
+    return tuple(dict.fromkeys((*filter(restic_id.is_full, plan.known_incomplete), *new)))
 
 
 def _retain(

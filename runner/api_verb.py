@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.report import ExitCode, HostReport, Reason, RunReport
 from controller.kube.config import NotConfigured
 from controller.kube.errors import KubeError
@@ -60,7 +59,7 @@ def run(
     log = Log(Redactor({}))
     document: _Input | None = None
     try:
-        document = _decoded(decode, settings)
+        document = settings.document(decode)
         log = Log(redactor(document))
         hosts = act(document, log)
     except KeyboardInterrupt:
@@ -78,19 +77,6 @@ def run(
             signal.signal(number, signal.SIG_IGN)
     limit_bytes = SMALL_BYTES if document is None else document.report_bytes
     return _reported(RunReport(hosts=hosts), settings.termination_log, limit_bytes, log)
-
-
-def _decoded(decode: Callable[[str], _Input], settings: Settings) -> _Input:
-    text = settings.outer.get(ENVIRONMENT_VARIABLE)
-    if text is None:
-        raise RunError(
-            Reason.INPUT_INVALID,
-            f"{ENVIRONMENT_VARIABLE} is not set; the controller sets it on its Jobs",
-        )
-    try:
-        return decode(text)
-    except (ValueError, RecursionError) as err:
-        raise RunError(Reason.INPUT_INVALID, str(err)) from err
 
 
 def _all_failed(document: Document | None, reason: Reason, text: str) -> tuple[HostReport, ...]:

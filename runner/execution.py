@@ -69,7 +69,7 @@ class Execution:
     def _reported(self, act: Callable[[JobInput], RunReport], *, push: bool = True) -> ExitCode:
         job: JobInput | None = None
         try:
-            job = self._job()
+            job = self._settings.document(JobInput.decode)
             result = act(job)
         except RunError as err:
             result = _failed(job, err.reason, err.text)
@@ -99,7 +99,7 @@ class Execution:
         from runner import output  # noqa: PLC0415 - only in a Task with several steps (D31)
 
         try:
-            job = self._job()
+            job = self._settings.document(JobInput.decode)
         except RunError as err:
             self.log.error("input_invalid", error=err.text)  # noqa: TRY400 - not logging.Logger: ours
             return ExitCode.USAGE
@@ -117,12 +117,6 @@ class Execution:
             "output_written", path=str(path), succeeded=[h.succeeded for h in clean.hosts]
         )
         return ExitCode.OK
-
-    def _job(self) -> JobInput:
-        try:
-            return self._settings.job()
-        except (ValueError, RecursionError) as err:
-            raise RunError(Reason.INPUT_INVALID, str(err)) from err
 
     def _crashed(self, job: JobInput | None, err: Exception) -> RunReport:
         self.log.error("crashed", traceback="".join(traceback.format_exception(err)))

@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
+from controller.api import restic_id
 from controller.api.job_input import JobInput
 from controller.api.report import Reason
 from runner.failure import RunError, failure_of, is_lasting, repository_name, secret_name, vanished
@@ -33,7 +33,6 @@ UNLOCK_S = 20.0
 UNLOCK_GRACE_S = 3.0
 """And of an `unlock` that does not end: both fit into those 120 s, and the report after them."""
 _ASK_AGAIN_S = 1.0
-_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class RepositoryMissing(RunError):
@@ -246,7 +245,7 @@ class Repository:
         return self._id
 
     def _cached(self) -> list[str]:
-        return [entry.name for entry in self._cache.iterdir() if _ID.fullmatch(entry.name)]
+        return [entry.name for entry in self._cache.iterdir() if restic_id.is_full(entry.name)]
 
     def _patience(self, collector: Collector, elapsed_s: float) -> float:
         if self._opened or collector.spoke or (self.job.cache and self._cached()):
@@ -283,7 +282,7 @@ def _id_of(document: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     value = raw.get("id") if isinstance(raw, dict) else ""
-    return value if isinstance(value, str) and _ID.fullmatch(value) else ""
+    return value if isinstance(value, str) and restic_id.is_full(value) else ""
 
 
 def _write_private(path: Path, content: bytes) -> None:

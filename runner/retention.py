@@ -1,10 +1,10 @@
 """`restic forget`, for the snapshots of one configuration only (D1, D5, D6)."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from controller.api import restic_id
 from controller.api.job_input import BackupInput, Retention
 from controller.api.report import StepReport, StepState
 from runner.failure import failure_of
@@ -14,8 +14,6 @@ from runner.restic import command
 from runner.restic.documents import ForgetGroup, Snapshot, parse_forget, parse_snapshots
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
-
-_ID = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Run:
 
     def owns(self, snapshot: Snapshot) -> bool:
         """Tell whether this run made the snapshot."""
-        return any(_ID.fullmatch(own) and snapshot.id.startswith(own) for own in self.own)
+        return any(restic_id.is_snapshot(own) and snapshot.id.startswith(own) for own in self.own)
 
     def is_complete(self, snapshot: Snapshot) -> bool:
         """Tell whether the snapshot is known to hold everything."""
@@ -187,7 +185,7 @@ class _Work:
 
     def _look_for_own(self) -> None:
         """After a forget of which nothing is known: see whether this run's snapshots are there."""
-        own = [snapshot for snapshot in self.run.own if _ID.fullmatch(snapshot)]
+        own = [snapshot for snapshot in self.run.own if restic_id.is_snapshot(snapshot)]
         if not own:
             return
         outcome = self.repository.run(command.snapshots(own), keep_document=True)

@@ -1,22 +1,21 @@
 """Which snapshot a restore takes (D1). Pure."""
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from controller.api import restic_id
 from controller.api.report import Reason
 from runner.failure import RunError
 from runner.restic.documents import Snapshot
 
 LATEST = "latest"
 CANDIDATES = 10
-_ID = re.compile(r"[0-9a-f]{8,64}")
 _TARGET = "drey:target="
 
 
 def check_id(snapshot: str) -> None:
     """Raise `RunError` unless it is an id of 8 to 64 hex digits."""
-    if not _ID.fullmatch(snapshot):
+    if not restic_id.is_snapshot(snapshot):
         raise RunError(
             Reason.SNAPSHOT_NOT_FOUND,
             f"snapshot {snapshot!r} is no id; give 8 or 64 hexadecimal digits, or {LATEST}",

@@ -1,22 +1,27 @@
 """Where things are in the container. The only reader of the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from controller.api.job_input import (
     ENVIRONMENT_VARIABLE,
     RESTORE_ROOT,
     SCRATCH_DIR,
     SECRET_DIR,
-    JobInput,
 )
+from controller.api.report import Reason
+from runner.failure import RunError
 
 TERMINATION_LOG = "/dev/termination-log"
 RESTIC = "/bin/restic"
 """In the image. Never searched for: PATH may come from a user's runtimeSettings or envFrom."""
 IONICE = "/usr/bin/ionice"
+
+
+_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +50,22 @@ class Settings:
             outer=dict(environ),
         )
 
-    def job(self) -> JobInput:
-        """Return what the controller asks for.
+    def document(self, decode: Callable[[str], _Document]) -> _Document:
+        """Return what the controller asks for, read by `decode`.
 
         Raises:
-            ValueError: it is missing or malformed.
+            RunError: it is missing or malformed.
         """
         text = self.outer.get(ENVIRONMENT_VARIABLE)
         if text is None:
-            raise ValueError(
-                f"{ENVIRONMENT_VARIABLE} is not set; the controller sets it on its Jobs"
+            raise RunError(
+                Reason.INPUT_INVALID,
+                f"{ENVIRONMENT_VARIABLE} is not set; the controller sets it on its Jobs",
             )
-        return JobInput.decode(text)
+        try:
+            return decode(text)
+        except (ValueError, RecursionError) as err:
+            raise RunError(Reason.INPUT_INVALID, str(err)) from err
 
 
 def is_program(path: Path) -> bool:

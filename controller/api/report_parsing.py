@@ -5,10 +5,10 @@ its texts are shown, never interpolated. Standard library only (D31).
 """
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from controller.api import restic_id
 from controller.api.report import (
     LARGEST,
     LONGEST_S,
@@ -64,7 +64,7 @@ def _text(value: Any) -> str:
 
 def _id(value: Any) -> str:
     text = _text(value)
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
+    if not restic_id.is_full(text):
         raise TypeError("an id of 64 hex digits is wanted")
     return text
 

@@ -6,10 +6,10 @@ that no run of a neighbour clears it.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from controller.api import restic_id
 from controller.api.objects import Key, Obj, annotations_of, status
 from controller.api.report import MAX_UNTAGGED, RepositoryReport
 from controller.api.text import format_time, parse_time
@@ -26,7 +26,6 @@ MAX_CONFIGURATIONS = 100
 """How many configurations each of the two names: with the longest names 32 KiB."""
 MAX_IDS_OF_ALL = 480
 """How many ids are kept in all, 32 KiB: those of the configuration that just ran come first."""
-_ID = re.compile("[0-9a-f]{64}")
 
 
 def record(
@@ -35,7 +34,7 @@ def record(
     """Return the annotations of ours that a Repository has after a run, all of them."""
     old = annotations_of(repository)
     ours = {key: old[key] for key in (VERIFIED_AT,) if key in old}
-    if known := recorded_id(repository) or (learned.id if _ID.fullmatch(learned.id) else ""):
+    if known := recorded_id(repository) or (learned.id if restic_id.is_full(learned.id) else ""):
         ours[REPOSITORY_ID] = known
     elif REPOSITORY_ID in old:
         ours[REPOSITORY_ID] = old[REPOSITORY_ID]  # garbled, and still a sign of use
@@ -60,7 +59,7 @@ def differs(repository: Obj, ours: Mapping[str, str]) -> bool:
 def recorded_id(repository: Obj) -> str:
     """Return the id of the restic repository, empty when none is known for sure."""
     text = annotations_of(repository).get(REPOSITORY_ID, "")
-    return text if _ID.fullmatch(text) else ""
+    return text if restic_id.is_full(text) else ""
 
 
 def was_used(repository: Obj) -> bool:
@@ -108,7 +107,7 @@ def _untagged(repository: Obj) -> dict[str, list[str]]:
         key: kept
         for key, ids in (found.items() if isinstance(found, dict) else ())
         if isinstance(ids, list)
-        and (kept := [item for item in ids if isinstance(item, str) and _ID.fullmatch(item)])
+        and (kept := [item for item in ids if isinstance(item, str) and restic_id.is_full(item)])
     }
 
 
@@ -133,7 +132,7 @@ def _untagged_after(repository: Obj, mine: str, learned: RepositoryReport) -> di
     cut to its bones: neither has an id. It clears nothing.
     """
     old = _untagged(repository)
-    ids = [item for item in learned.untagged_incomplete if _ID.fullmatch(item)][-MAX_UNTAGGED:]
+    ids = [item for item in learned.untagged_incomplete if restic_id.is_full(item)][-MAX_UNTAGGED:]
     if not ids and not learned.id:
         return old
     others = {key: kept for key, kept in old.items() if key != mine}

@@ -1,11 +1,11 @@
 """Folds a report into the status of a BackupSession and of its Repository."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from controller.api import restic_id
 from controller.api.conditions import Condition, Phase, Type, outcome
 from controller.api.objects import Obj, meta, name_of, status
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
@@ -20,7 +20,6 @@ from controller.api.text import (
 
 _INITIALISING = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
 _REASONS = frozenset(Reason)
-_SNAPSHOT_ID = re.compile("[0-9a-f]{8,64}")
 ACCEPT_INCOMPLETE = "drey.dev/accept-incomplete"
 """Annotation of a BackupConfiguration: `"true"` lets an incomplete backup succeed (D5)."""
 
@@ -76,7 +75,7 @@ def proven(report: RunReport) -> RunReport:
         report,
         hosts=tuple(
             host
-            if not host.succeeded or any(_SNAPSHOT_ID.fullmatch(s.id) for s in host.snapshots)
+            if not host.succeeded or any(restic_id.is_snapshot(s.id) for s in host.snapshots)
             else replace(
                 host,
                 succeeded=False,
