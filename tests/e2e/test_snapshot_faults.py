@@ -6,7 +6,6 @@ audit log, the objects of the snapshot-controller.
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from tests.support.audit import OPERATOR, Audit
 from tests.support.cluster import Cluster, Space, condition
 from tests.support.doorkeeper import Doorkeeper
 from tests.support.evidence import answers, pods_of, says
-from tests.support.node import processes
 from tests.support.operators import kill_leader
+from tests.support.runners import is_complete, kill_runner, runner_of
 from tests.support.snapshots import (
     FINAL,
     Faults,
@@ -332,26 +331,6 @@ def test_two_configurations_of_one_claim_in_one_second(space: Space) -> None:
 # --- the Job
 
 
-def runner_of(space: Space) -> Callable[[], tuple[dict[str, Any], int] | None]:
-    """Return a probe for the pod and the process of the session's Job."""
-
-    def probe() -> tuple[dict[str, Any], int] | None:
-        for pod in pods_of(space, JOB):
-            for process in processes(pod["metadata"]["uid"]):
-                if "runner" in process.argv and "snapshot" in process.argv:
-                    return pod, process.pid
-        return None
-
-    return probe
-
-
-def kill_runner(space: Space, pod: dict[str, Any], pid: int) -> None:
-    """Kill the runner and wait until the kubelet says that it was killed."""
-    killed = 128 + signal.SIGKILL
-    os.kill(pid, signal.SIGKILL)
-    space.cluster.until("the death", lambda: _exit_code(space, pod) == killed)
-
-
 @pytest.mark.parametrize("held", [THREE, ("b",)], ids=["before", "between"])
 def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
     """Killed before anything, or after two of three: the next pod makes exactly what is missing."""
@@ -361,7 +340,7 @@ def test_job_killed(three: Space, held: tuple[str, ...]) -> None:
         three.apply(three.session("first"))
         three.cluster.until("the creation waits", lambda: len(door.waiting) >= len(held))
         before = wait_created(three, len(passing)) if passing else []
-        pod, pid = three.cluster.until("the runner", runner_of(three))
+        pod, pid = runner_of(three, JOB)
         kill_runner(three, pod, pid)
         door.open()
         session = three.wait_phase("backupsession", "first", *FINAL)
@@ -381,7 +360,7 @@ def test_job_killed_before_it_could_report(three: Space) -> None:
     with Doorkeeper(three, THREE) as door:
         three.apply(three.session("first"))
         three.cluster.until("the creation waits", lambda: len(door.waiting) == len(THREE))
-        pod, pid = three.cluster.until("the runner", runner_of(three))
+        pod, pid = runner_of(three, JOB)
         os.kill(pid, signal.SIGSTOP)  # it sees none of the answers
         door.open()
         before = wait_created(three)
@@ -391,16 +370,12 @@ def test_job_killed_before_it_could_report(three: Space) -> None:
     found = snapshots(three)
     assert names(found) == named(session, *THREE), "no duplicate, no loss"
     # The session needs no report of what it sees for itself; the next pod comes after a while.
-    three.cluster.until("the next pod is done", lambda: _is_complete(three))
+    three.cluster.until("the next pod is done", lambda: is_complete(three, JOB))
     assert len(pods_of(three, JOB)) == 2
     codes = answers(audit, "create", "volumesnapshots", three, user=user_of(three))
     assert codes == [201] * len(THREE) + [409] * len(THREE)
     uids = [s["metadata"]["uid"] for s in before]
     assert uids == [s["metadata"]["uid"] for s in snapshots(three)]
-
-
-def _is_complete(space: Space) -> bool:
-    return bool(((space.get("job", JOB) or {}).get("status") or {}).get("succeeded"))
 
 
 def test_job_deleted_after_creation(three: Space, faults: Faults) -> None:
@@ -441,14 +416,6 @@ def test_job_deleted_before_creation(three: Space) -> None:
     assert 201 not in answers(audit, "create", "volumesnapshots", three, user=user_of(three))
     assert answers(audit, "create", "jobs", three, name=JOB) == [201], "not made again"
     assert taken(three, "second")["status"]["phase"] == "Succeeded"
-
-
-def _exit_code(space: Space, pod: dict[str, Any]) -> int | None:
-    found = space.get("pod", pod["metadata"]["name"]) or {}
-    for status in (found.get("status") or {}).get("containerStatuses") or ():
-        if ended := status["state"].get("terminated"):
-            return int(ended["exitCode"])
-    return None
 
 
 # --- refusals of the API server

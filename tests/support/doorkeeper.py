@@ -1,4 +1,4 @@
-"""A door before the API server: creations of VolumeSnapshots wait until a test lets them in."""
+"""A door before the API server: what a session creates waits until a test lets it in."""
 
 import base64
 import json
@@ -12,6 +12,13 @@ from typing import Any, Self
 
 from tests.support.cluster import Space
 
+SNAPSHOT, CLAIM = "VolumeSnapshot", "PersistentVolumeClaim"
+_PLACES = {
+    SNAPSHOT: ("snapshot.storage.k8s.io", "volumesnapshots"),
+    CLAIM: ("", "persistentvolumeclaims"),
+}
+"""Group and plural name; both kinds are of version v1."""
+_PROBE = "door-probe"
 WAIT_S = 25.0
 """The API server waits for 30 s at most."""
 
@@ -22,12 +29,15 @@ class Doorkeeper:
     The certificate is the one of the cluster's storage servers, which is good for the loopback.
 
     Attributes:
-        waiting: names of the VolumeSnapshots whose creation waits, or waited.
+        waiting: names of the objects whose creation waits, or waited.
     """
 
-    def __init__(self, space: Space, holds: Iterable[str] | None = None) -> None:
-        """Hold the creation of snapshots of these claims, of all when none are named."""
+    def __init__(
+        self, space: Space, holds: Iterable[str] | None = None, *, kind: str = SNAPSHOT
+    ) -> None:
+        """Hold the creation of these claims, or of their snapshots; of all when none are named."""
         self._space = space
+        self._kind = kind
         self._holds = None if holds is None else frozenset(holds)
         self._open = threading.Event()
         self.waiting: list[str] = []
@@ -44,15 +54,19 @@ class Doorkeeper:
         """Stand at the door, from the moment that the API server knows of it."""
         self._thread.start()
         self._space.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(self._configuration()))
-        probe = self._space.object(
-            "snapshot.storage.k8s.io/v1", "VolumeSnapshot", "door-probe",
-            spec={"source": {"persistentVolumeClaimName": "door-probe"}},
-        )  # fmt: skip
+        group = _PLACES[self._kind][0]
+        spec = (
+            {"source": {"persistentVolumeClaimName": _PROBE}}
+            if self._kind == SNAPSHOT
+            else {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+        )
+        version = f"{group}/v1" if group else "v1"
+        probe = self._space.object(version, self._kind, _PROBE, spec=spec)
         argv = ("create", "--dry-run=server", "-f", "-")
 
         def knows() -> bool:
             self._space.cluster.kubectl(*argv, stdin=json.dumps(probe))
-            return "door-probe" in self.waiting
+            return _PROBE in self.waiting
 
         self._space.cluster.until("the webhook", knows, timeout_s=20.0)
         self.waiting.clear()
@@ -77,9 +91,10 @@ class Doorkeeper:
         self._open.set()
 
     def _review(self, request: dict[str, Any]) -> None:
-        name, source = request["name"], request["object"]["spec"]["source"]
-        claim = source.get("persistentVolumeClaimName")
-        if claim == "door-probe":
+        name = claim = request["name"]
+        if self._kind == SNAPSHOT:
+            claim = request["object"]["spec"]["source"].get("persistentVolumeClaimName")
+        if claim == _PROBE:
             self.waiting.append(name)
         elif self._holds is None or claim in self._holds:
             self.waiting.append(name)
@@ -88,6 +103,7 @@ class Doorkeeper:
     def _configuration(self) -> dict[str, Any]:
         port = self._server.server_address[1]
         authority = self._authority.read_bytes()
+        group, plural = _PLACES[self._kind]
         hook = {
             "name": "door.drey.test",
             "admissionReviewVersions": ["v1"],
@@ -98,10 +114,10 @@ class Doorkeeper:
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self._space.name}},
             "rules": [
                 {
-                    "apiGroups": ["snapshot.storage.k8s.io"],
+                    "apiGroups": [group],
                     "apiVersions": ["v1"],
                     "operations": ["CREATE"],
-                    "resources": ["volumesnapshots"],
+                    "resources": [plural],
                 }
             ],
         }
