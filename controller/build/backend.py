@@ -1,6 +1,5 @@
 """From a Repository's backend to restic's URL and to what has to be mounted."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from controller.api.objects import Obj, name_of, namespace_of
 from controller.api.repository import Provider, RepositorySpec, backends_of
 
 LOCAL_VOLUME = "stash-local"
-_PLACE_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +78,6 @@ def location_of(spec: RepositorySpec) -> Location:  # noqa: PLR0911 - one return
             Provider.REST, f"rest:{rest.url}", parts.netloc, parts.path, endpoint=rest.url
         )
     raise ValueError(f"no backend is set, of {', '.join(backends_of(spec)) or 'none'}")
-
-
-def place_hash(spec: RepositorySpec) -> str:
-    """Return a hash of the restic URL, empty when the URL does not mean one place.
-
-    A local path means another volume in each Repository. The spec must have no
-    `repository_problems`: no password is in the URL then.
-    """
-    if spec.backend.local is not None:
-        return ""
-    return hashlib.sha256(location_of(spec).url.encode()).hexdigest()[:_PLACE_LENGTH]
 
 
 def repository_input(

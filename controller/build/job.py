@@ -11,7 +11,7 @@ from controller.api.objects import Obj, dig, name_of, namespace_of, uid_of
 from controller.api.report_encoding import snapshots_that_fit
 from controller.api.resources import JOB
 from controller.api.text import parse_go_duration_s
-from controller.build.backend import LOCAL_VOLUME, local_volume, place_hash
+from controller.build.backend import LOCAL_VOLUME, local_volume
 from controller.build.child import child
 from controller.build.container import (
     RESTORE_VOLUME,
@@ -35,6 +35,7 @@ from controller.build.labels import (
     own_labels,
 )
 from controller.build.order import JobOrder
+from controller.build.place import place_hash
 from controller.build.pod import job_policy, pod_security_context, pod_template
 from controller.build.rbac import job_rbac, job_service_account, needs_api_access
 from controller.build.task import BACKUP_VERB, RESTORE_VERB, ResolvedTask, resolve
@@ -170,9 +171,8 @@ def _assemble(
     built_for = {
         REPOSITORY_NAME: name_of(order.repository),
         REPOSITORY_UID: uid_of(order.repository),
+        REPOSITORY_PLACE: place_hash(order.repository_spec, namespace_of(order.repository)),
     }
-    if place := place_hash(order.repository_spec):
-        built_for[REPOSITORY_PLACE] = place
     spec: dict[str, Any] = {
         **job_policy(),
         "template": pod_template(

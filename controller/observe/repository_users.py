@@ -18,8 +18,8 @@ from controller.api.objects import (
 )
 from controller.api.repository import RepositorySpec, repository_problems
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION
-from controller.build.backend import place_hash
 from controller.build.labels import REPOSITORY_NAME, REPOSITORY_PLACE
+from controller.build.place import place_hash
 from controller.observe.caches import (
     BY_INVOKER,
     BY_REPOSITORY,
@@ -43,7 +43,7 @@ class Contenders:
 
 
 def neighbours(caches: Caches, configuration: Obj | None) -> tuple[Obj, ...]:
-    """Return the other configurations that name the same Repository, or its backend's URL.
+    """Return the other configurations that name the same Repository, or another of its place.
 
     Those with VolumeSnapshots too: the repository may hold what they saved before (D1).
     """
@@ -119,7 +119,7 @@ def _jobs_for(caches: Caches, is_for: Callable[[Obj], bool], session: Obj) -> It
 
 
 def _repositories_like(caches: Caches, key: str) -> tuple[str, ...]:
-    """Return the Repositories with the same URL: two objects may name one restic repository."""
+    """Return the Repositories of the same place: two objects may name one restic repository."""
     place = _place_of(next((r for r in caches.repositories.all() if str(key_of(r)) == key), None))
     if not place:
         return (key,)
@@ -127,10 +127,10 @@ def _repositories_like(caches: Caches, key: str) -> tuple[str, ...]:
 
 
 def _place_of(repository: Obj | None) -> str:
-    """Return the `place_hash` of a Repository, empty when it has none or is invalid."""
+    """Return the `place_hash` of a Repository, empty when it is invalid."""
     if repository is None:
         return ""
     spec = parse_spec(RepositorySpec, repository)
     if isinstance(spec, tuple) or repository_problems(spec):
         return ""
-    return place_hash(spec)
+    return place_hash(spec, namespace_of(repository))

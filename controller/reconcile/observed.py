@@ -116,14 +116,14 @@ class SessionObserved:
     """Input of `backup_session.plan`.
 
     `siblings` are the other sessions of the same invoker. `rivals` are the sessions, of any
-    invoker, that have not ended and use the same repository URL. `neighbours` are the other
-    configurations of the same Repository. `spec` is the configuration's, None when it does not
-    exist or cannot be parsed, in which case it is Invalid. `started` are the uids of those siblings
-    and rivals that have their Job, also when a crash kept their status from saying so. `access` is
-    what lets a third party's step of this session read the storage Secret, as long as it exists.
-    `movers` are the unfinished Jobs and the live pods of backups to the same repository URL, also
-    of sessions that are gone, or whose configuration names another Repository by now; like `rivals`
-    they are looked for only while it was never used.
+    invoker, that have not ended and use the same place (`place_hash`). `neighbours` are the other
+    configurations of this Repository, or of another of its place. `spec` is the configuration's,
+    None when it does not exist or cannot be parsed, in which case it is Invalid. `started` are the
+    uids of those siblings and rivals that have their Job, also when a crash kept their status from
+    saying so. `access` is what lets a third party's step of this session read the storage Secret,
+    as long as it exists. `movers` are the unfinished Jobs and the live pods of backups to the same
+    place, also of sessions that are gone, or whose configuration names another Repository by now;
+    like `rivals` they are looked for only while it was never used.
     `repository` is the one that the Job was built for, by name and uid; None without a Job, or
     when it is gone: what the run learned is written there, and nowhere else. While there is a Job
     it is that of `references` as well.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controller.api.repository import RepositorySpec
-from controller.build.backend import local_volume, location_of, place_hash, repository_input
+from controller.build.backend import local_volume, location_of, repository_input
 from tests.support.orders import S3_BACKEND, obj, parsed
 
 
@@ -37,20 +37,6 @@ def test_urls(backend: dict[str, Any], url: str, bucket: str, prefix: str) -> No
     """Each provider gets Stash's URL, so that a repository made by Stash is found again."""
     location = location_of(spec(backend))
     assert (location.url, location.bucket, location.prefix) == (url, bucket, prefix)
-
-
-def test_a_place_is_its_url() -> None:
-    """Spellings that restic takes for one URL are one place; a local path is none."""
-
-    def place(**changes: Any) -> str:
-        s3 = {"endpoint": "https://s3.example", "bucket": "b", "prefix": "p", **changes}
-        return place_hash(spec({"storageSecretName": "s", "s3": s3}))
-
-    assert len(place()) == 16
-    assert place() == place(prefix="/p/") == place(region="eu") == place(bucket="b/p", prefix="")
-    assert len({place(), place(prefix="q"), place(bucket="c"), place(endpoint="http://o")}) == 4
-    local = {"nfs": {"server": "n", "path": "/x"}, "mountPath": "/safe"}
-    assert place_hash(spec({"storageSecretName": "s", "local": local})) == ""
 
 
 def test_no_backend_is_a_bug_of_the_caller() -> None:

@@ -13,6 +13,7 @@ from controller.api.job_input import JobInput
 from controller.api.objects import Obj
 from controller.build.job import backup_job, restore_job, unlock_job
 from controller.build.order import JobOrder
+from controller.build.place import place_hash
 from runner import settings as settings_module
 from runner.settings import Settings
 from tests.support.orders import TARGET, backup_order, functions, obj, parsed, restore_order
@@ -50,9 +51,12 @@ ANNOTATIONS = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
-BUILT_FOR_LOCAL = {"drey.dev/repository": "repo", "drey.dev/repository-uid": "uid-of-repo"}
-# a hash of s3:https://s3.example/backups/demo/data
-BUILT_FOR = BUILT_FOR_LOCAL | {"drey.dev/repository-place": "2f160153b68be776"}
+BUILT_FOR = {
+    "drey.dev/repository": "repo",
+    "drey.dev/repository-uid": "uid-of-repo",
+    # a hash of s3.example/backups/demo/data
+    "drey.dev/repository-place": "0c315dcff7042847",
+}
 CLOSED = {
     "restartPolicy": "Never",
     "terminationGracePeriodSeconds": 120,
@@ -334,9 +338,10 @@ def test_local_backend_is_mounted_into_ours_only() -> None:
             backend={"storageSecretName": "s", "local": local}
         ).repository_spec,
     )
-    made = built(backup_job(order), built_for=BUILT_FOR_LOCAL)["spec"]["template"]
+    built_for = BUILT_FOR | {"drey.dev/repository-place": place_hash(order.repository_spec, "demo")}
+    made = built(backup_job(order), built_for=built_for)["spec"]["template"]
     assert made["metadata"]["annotations"] == (
-        ANNOTATIONS | BUILT_FOR_LOCAL | {"drey.dev/steps": "prepare-0,pvc-backup-1,update-status-2"}
+        ANNOTATIONS | built_for | {"drey.dev/steps": "prepare-0,pvc-backup-1,update-status-2"}
     )
     pod = made["spec"]
     mount = {"name": "stash-local", "mountPath": "/safe", "subPath": "a"}
@@ -409,8 +414,9 @@ def test_a_repository_on_its_own_target_is_refused(build: Any) -> None:
         "Repository demo/repo spec.backend.local.persistentVolumeClaim.claimName"
     ]
     local["persistentVolumeClaim"] = {"claimName": "another"}
-    elsewhere = build(order(backend={"storageSecretName": "s", "local": local}))
-    built(elsewhere, built_for=BUILT_FOR_LOCAL)
+    elsewhere = order(backend={"storageSecretName": "s", "local": local})
+    place = place_hash(elsewhere.repository_spec, "demo")
+    built(build(elsewhere), built_for=BUILT_FOR | {"drey.dev/repository-place": place})
 
 
 def test_more_paths_than_the_report_of_a_long_task_holds() -> None:

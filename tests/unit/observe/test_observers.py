@@ -24,7 +24,7 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
-from controller.build.backend import place_hash
+from controller.build.place import place_hash
 from controller.observe.caches import project_job
 from controller.observe.routes import (
     CONFIGURATION_LANE,
@@ -433,7 +433,10 @@ def test_a_first_backup_waits_for_what_was_begun_at_its_url(
 
     spec = parse_spec(RepositorySpec, {"spec": at(url)})
     assert isinstance(spec, RepositorySpec)
-    annotations = {"drey.dev/repository": "old", "drey.dev/repository-place": place_hash(spec)}
+    annotations = {
+        "drey.dev/repository": "old",
+        "drey.dev/repository-place": place_hash(spec, NAMESPACE),
+    }
     weekly = moved(WEEKLY, namespace)
     begun, live = job(weekly), moved(pod(running(), of=job(weekly)), namespace)
     live["metadata"]["labels"] = {
@@ -518,23 +521,51 @@ def test_who_saves_by_volume_snapshots_uses_no_repository() -> None:
     assert [name_of(o) for o in found.invokers] == ["nightly"]
 
 
-def test_a_local_path_means_another_place_in_each_repository() -> None:
-    """Two volumes may be mounted at one path."""
-    backend = {
-        "storageSecretName": "s3-secret",
-        "local": {"mountPath": "/backup", "nfs": {"server": "n", "path": "/"}},
-    }
-    cluster = world(
-        (REPOSITORY, repository(used=False, spec={"backend": backend})),
-        (REPOSITORY, repository("second", used=False, spec={"backend": backend})),
+@pytest.mark.parametrize(
+    ("mine", "other", "shared"),
+    [
+        # two objects for one share, wherever each mounts it
+        ({"nfs": {"server": "n", "path": "/x"}}, {"nfs": {"server": "n", "path": "/x/"}}, True),
         (
-            BACKUP_CONFIGURATION,
-            configuration("weekly", spec=configuration_spec(repository={"name": "second"})),
+            {"nfs": {"server": "n", "path": "/x"}},
+            {"nfs": {"server": "n", "path": "/"}, "subPath": "x", "mountPath": "/elsewhere"},
+            True,
         ),
+        ({"hostPath": {"path": "/x"}}, {"hostPath": {"path": "/x"}}, True),
+        # two volumes at one mount path
+        ({"nfs": {"server": "n", "path": "/x"}}, {"nfs": {"server": "n", "path": "/y"}}, False),
+        ({"hostPath": {"path": "/x"}}, {"hostPath": {"path": "/x"}, "subPath": "a"}, False),
+        # a claim is its namespace's
+        (
+            {"persistentVolumeClaim": {"claimName": "c"}},
+            {"persistentVolumeClaim": {"claimName": "c"}},
+            False,
+        ),
+    ],
+    ids=str,
+)
+def test_a_local_place_is_its_volume(mine: Obj, other: Obj, *, shared: bool) -> None:
+    """D1, D2: Repositories of two namespaces may name one repository on one volume.
+
+    Their first backups take turns, and none claims snapshots without a tag.
+    """
+
+    def at(local: Obj) -> Obj:
+        return {"backend": {"storageSecretName": "s", "local": {"mountPath": "/backup", **local}}}
+
+    weekly = moved(session("weekly-1", of="weekly"), "elsewhere")
+    second = configuration_spec(repository={"name": "second"})
+    cluster = world(
+        (REPOSITORY, repository(used=False, spec=at(mine))),
+        (REPOSITORY, moved(repository("second", used=False, spec=at(other)), "elsewhere")),
+        (BACKUP_CONFIGURATION, moved(configuration("weekly", spec=second), "elsewhere")),
         (BACKUP_SESSION, session()),
-        (BACKUP_SESSION, session("weekly-1", of="weekly")),
+        (BACKUP_SESSION, weekly),
     )
-    assert seen(cluster).rivals == ()
+    found = seen(cluster)
+    assert [name_of(o) for o in found.rivals] == (["weekly-1"] if shared else [])
+    assert [name_of(o) for o in found.neighbours] == (["weekly"] if shared else [])
+    assert [key_of(o).namespace for o in found.rivals] == (["elsewhere"] if shared else [])
 
 
 def test_what_is_gone_is_not_observed() -> None:
