@@ -12,6 +12,7 @@ from controller.api.metrics import (
     repository_samples,
     session_samples,
 )
+from controller.api.proof import failure_of, proven
 from controller.api.report import RunReport, StepReport, StepState
 from runner.log import Log
 
@@ -45,7 +46,10 @@ def push(
 def samples(
     report: RunReport, job: JobInput, *, now_s: float, created_s: float
 ) -> Iterator[Sample]:
-    """Yield what a report says, as `controller.api.metrics` names it."""
+    """Yield what a report says, as `controller.api.metrics` names it.
+
+    Of success it says what the controller will conclude from it, and not only what its hosts say.
+    """
     subject = Subject(
         job.invoker,
         job.target,
@@ -53,8 +57,15 @@ def samples(
         is_restore=job.session_kind == RESTORE,
         user_labels=job.metrics_labels,
     )
-    duration_s = max(0.0, now_s - created_s)
-    yield from session_samples(subject, report.hosts, duration_s=duration_s, ended_s=now_s)
+    if not subject.is_restore:
+        report = proven(report)
+    yield from session_samples(
+        subject,
+        report.hosts,
+        duration_s=max(0.0, now_s - created_s),
+        ended_s=now_s,
+        succeeded=failure_of(report) is None,
+    )
     if not subject.is_restore:
         yield from repository_samples(subject, job.repository, report.repository)
 

@@ -72,11 +72,12 @@ def session_samples(
     *,
     duration_s: float,
     ended_s: float,
-    succeeded: bool = True,
+    succeeded: bool,
 ) -> Iterator[Sample]:
     """Yield the samples of a session that ended, under the current and the legacy name.
 
-    It succeeded only if all hosts did; `succeeded` is false if it failed for another reason.
+    `succeeded` is what its phase says, or will say: a session may fail although all its hosts
+    succeeded. It never succeeds without them.
     `duration_s` runs from the session's creation, `ended_s` is Unix time. What is not known after a
     failure is left out, so that the gateway keeps the old value.
     """

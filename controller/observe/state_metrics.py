@@ -135,7 +135,7 @@ def _of_session(invoker: Obj, session: Obj) -> Iterator[Sample]:
         hosts,
         duration_s=duration_s,
         ended_s=created_s + duration_s,
-        succeeded=not is_snapshotter(invoker) or _phase(session) == Phase.SUCCEEDED,
+        succeeded=_phase(session) == Phase.SUCCEEDED,
     )
 
 

@@ -15,6 +15,7 @@ from controller.api.conditions import (
     without,
 )
 from controller.api.objects import dig, is_deleting, meta, name_of, namespace_of, status
+from controller.api.proof import proven
 from controller.api.report import Reason, RunReport
 from controller.api.resources import BACKUP_SESSION, JOB
 from controller.api.text import format_seconds, format_time, parse_go_duration_s
@@ -39,7 +40,6 @@ from controller.reconcile.session_status import (
     job_created,
     metrics_conditions,
     outcome_of,
-    proven,
     report_conditions,
 )
 from controller.reconcile.verdicts import Died, Ended, Running, Waiting

@@ -19,13 +19,13 @@ from controller.api.objects import (
     status,
     uid_of,
 )
+from controller.api.proof import error_text
 from controller.api.report import MAX_TEXT, HostReport, Reason, RunReport
 from controller.api.report_encoding import REPORT_CUT
 from controller.api.text import format_duration, parse_time
 from controller.build.claims import Claim
 from controller.reconcile.claim_checks import WORDS, is_own, snapshot_gone, waits_for_consumer
 from controller.reconcile.claim_observed import ClaimRestoreObserved
-from controller.reconcile.session_status import error_text
 from controller.reconcile.verdicts import Died
 
 PROVISIONERS = (

@@ -12,12 +12,12 @@ from datetime import datetime
 from controller.api.conditions import Condition, Phase, Type
 from controller.api.hooks import ExecutionPolicy
 from controller.api.objects import Obj, annotations_of, is_deleting, meta, spec
+from controller.api.proof import error_text
 from controller.api.report import Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.build.hook import longest_s
 from controller.reconcile.execution import LOST_S, verdict
 from controller.reconcile.observed import Executor, Limits
-from controller.reconcile.session_status import error_text
 from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 
 HOOK_TIMEOUT = "drey.dev/hook-timeout"

@@ -37,5 +37,5 @@ def pushes_for(
         is_restore=is_restore,
     )
     lost = HostReport(host_of(spec.target.alias), succeeded=False)
-    samples = tuple(session_samples(subject, (lost,), duration_s=0.0, ended_s=0.0))
+    samples = tuple(session_samples(subject, (lost,), duration_s=0.0, ended_s=0.0, succeeded=False))
     return (Push(metrics_group(kind, namespace, name), samples),)

@@ -12,6 +12,7 @@ from controller.api.conditions import (
     restore_executor_ensured,
 )
 from controller.api.objects import dig, namespace_of
+from controller.api.proof import error_text
 from controller.api.report import Reason, RunReport
 from controller.api.resources import RESTORE_SESSION
 from controller.api.restore import RestoreSessionSpec, rule_for
@@ -27,7 +28,6 @@ from controller.reconcile.repository_record import recorded_id
 from controller.reconcile.restore_status import UPDATER, final_status, status_writes
 from controller.reconcile.session_status import (
     Outcome,
-    error_text,
     failure_conditions,
     metrics_conditions,
     outcome_of,

@@ -1,13 +1,13 @@
 """Folds a report into the status of a BackupSession and of its Repository."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api import restic_id
 from controller.api.conditions import Condition, Phase, Type, outcome
 from controller.api.objects import Obj, meta, name_of, status
+from controller.api.proof import error_text, failure_of
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
 from controller.api.text import (
     format_duration,
@@ -61,47 +61,10 @@ def host_stats(host: HostReport) -> dict[str, Any]:
     return stats
 
 
-def error_text(host: HostReport) -> str:
-    """Return `Reason: text` of a host that failed."""
-    return f"{host.reason}: {host.error}" if host.reason else host.error
-
-
-def proven(report: RunReport) -> RunReport:
-    """Return the report of a backup in which no host succeeds without a snapshot's id.
-
-    Rule 5 of the architecture, for every step that may write a report: not only for ours.
-    """
-    return replace(
-        report,
-        hosts=tuple(
-            host
-            if not host.succeeded or any(restic_id.is_snapshot(s.id) for s in host.snapshots)
-            else replace(
-                host,
-                succeeded=False,
-                reason=Reason.NO_SUMMARY.value,
-                error="success was reported, but no snapshot",
-            )
-            for host in report.hosts
-        ),
-    )
-
-
 def outcome_of(report: RunReport) -> Outcome:
-    """Return the phase that a report proves.
-
-    Retention and metrics never decide (architecture, rule 5); a repository in which `restic check`
-    found damage does: what lies in it may not be restorable.
-    """
-    for host in report.hosts:
-        if not host.succeeded:
-            return Outcome(Phase.FAILED, error_text(host))
-    if not report.hosts:
-        return Outcome(Phase.FAILED, "the report names no host")
-    if report.repository.integrity is False:
-        said = report.verification.message if report.verification else ""
-        return Outcome(Phase.FAILED, f"the repository is damaged: {said}".rstrip(": "))
-    return Outcome(Phase.SUCCEEDED)
+    """Return the phase that a report proves."""
+    failure = failure_of(report)
+    return Outcome(Phase.SUCCEEDED) if failure is None else Outcome(Phase.FAILED, failure)
 
 
 def report_conditions(report: RunReport) -> list[Condition]:

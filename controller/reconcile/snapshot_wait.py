@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 
 from controller.api.conditions import Phase, Type, status_of
 from controller.api.objects import Obj, dig, is_deleting, meta, name_of, namespace_of, status
+from controller.api.proof import error_text
 from controller.api.report import MAX_TEXT, HostReport, Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since
 from controller.reconcile.pod_end import containers
-from controller.reconcile.session_status import error_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 

@@ -11,8 +11,9 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.api.job_input import ENVIRONMENT_VARIABLE, JobInput
+from controller.api.metrics import Sample
 from controller.api.objects import Key, Obj, key_of
-from controller.api.report import RepositoryReport
+from controller.api.report import RepositoryReport, RunReport
 from controller.engine.store import Change, ChangeType
 from controller.observe.caches import Caches
 from controller.observe.informers import _on_deletion
@@ -181,18 +182,12 @@ def test_state_of_restores_and_repositories() -> None:
     }  # fmt: skip
 
 
-def test_a_backup_reads_as_it_was_pushed() -> None:
-    """Every metric that a Job pushes comes back from the statuses, labels and all.
+def told(done: RunReport) -> tuple[list[Sample], Found]:
+    """Return what the Job of a backup pushes, and what is scraped when its session has ended.
 
     The whole way: the planner's Job, its input, the runner's push; its report, the planner's
-    statuses, the scrape. Sizes lose what three decimals do not hold.
+    statuses, the scrape.
     """
-    done = report(
-        host(snapshots=(snapshot(processing_s=61.0),)),
-        repository=RepositoryReport(
-            id="ab" * 32, integrity=True, size_bytes=5 << 20, snapshots_kept=4, snapshots_removed=1
-        ),
-    )
     fresh = session(age_s=100)
     (body,) = (
         write.body
@@ -219,11 +214,26 @@ def test_a_backup_reads_as_it_was_pushed() -> None:
         for write in plan.writes
         if isinstance(write, SetStatus)
     }
-    found = World(
+    world = World(
         repositories=(repository(status=status["Repository"]),),
         configurations=(configuration(),),
         sessions=(session(age_s=100, status=status["BackupSession"]),),
-    ).scrape()
+    )
+    return pushed, world.scrape()
+
+
+def test_a_backup_reads_as_it_was_pushed() -> None:
+    """Every metric that a Job pushes comes back from the statuses, labels and all.
+
+    Sizes lose what three decimals do not hold.
+    """
+    done = report(
+        host(snapshots=(snapshot(processing_s=61.0),)),
+        repository=RepositoryReport(
+            id="ab" * 32, integrity=True, size_bytes=5 << 20, snapshots_kept=4, snapshots_removed=1
+        ),
+    )
+    pushed, found = told(done)
     assert len(pushed) == 40
     for name, labels, value in pushed:
         ((found_labels, found_value),) = found[name]
@@ -231,6 +241,40 @@ def test_a_backup_reads_as_it_was_pushed() -> None:
         assert found_value == pytest.approx(value, rel=0.0006), name
     extra = set(found) - {name for name, _, _ in pushed}
     assert all(name.endswith(("_created", "_info", "_conditions")) for name in extra)
+
+
+DAMAGED = report(repository=RepositoryReport(id="ab" * 32, integrity=False, size_bytes=5 << 20))
+
+
+@pytest.mark.parametrize(
+    ("done", "host_succeeded"),
+    [
+        (report(host(succeeded=False, reason="ResticFailed", error="x", snapshots=())), 0),
+        # `restic check` found damage: the snapshot was made, and is worth nothing
+        (DAMAGED, 1),
+        # a third party's step says that it succeeded, and names no snapshot
+        (report(host(snapshots=())), 0),
+        (report(host(snapshots=(snapshot(id="none"),))), 0),
+    ],
+    ids=["failed", "damaged", "no snapshot", "no id"],
+)
+def test_a_failed_session_is_no_success_whatever_its_hosts_say(
+    done: RunReport, host_succeeded: int
+) -> None:
+    """What is pushed and what is scraped agree with the phase: no success, and no time of one."""
+    pushed, found = told(done)
+    value = {name: value for name, _, value in pushed}
+    for family, legacy in (
+        (CURRENT + "backupsession_success", "stash_backup_session_success"),
+        (CURRENT + "backupsession_target_success", "stash_backup_target_success"),
+    ):
+        assert (value[family], value[legacy]) == (0, 0)
+    assert value["stash_backup_host_backup_success"] == host_succeeded
+    assert not any("last_success" in name for name in {*value, *found})
+    for name, sample in value.items():
+        if "processing_time" not in name:  # whole seconds in a status
+            (scraped,) = (scraped for _, scraped in found[name])
+            assert scraped == pytest.approx(sample, rel=0.0006), name
 
 
 def test_a_failure_keeps_what_only_success_knows() -> None:
@@ -272,6 +316,17 @@ def test_a_restore_reads_as_it_was_pushed() -> None:
     assert value[CURRENT + "restoresession_duration_seconds"] == 65
     assert value["stash_restore_host_restore_duration_seconds"] == 62
     assert not any("backup" in name for name in found)
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Unknown"])
+def test_a_restore_that_did_not_succeed_is_no_success(phase: str) -> None:
+    """The phase decides, as for backups."""
+    stats = [{"hostname": "host-0", "phase": "Succeeded", "duration": "1m2s"}]
+    done = restore(status={"phase": phase, "sessionDuration": "1m5s", "stats": stats})
+    found = World(restores=(done,)).scrape()
+    assert found["stash_restore_session_success"][0][1] == 0
+    assert found["stash_restore_target_success"][0][1] == 0
+    assert "stash_restore_session_duration_seconds" not in found
 
 
 def test_configurations_that_share_a_repository_do_not_collide() -> None:

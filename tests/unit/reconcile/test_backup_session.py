@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
 from controller.api.objects import Obj, Uid, dig, name_of
 from controller.api.report import (
     MAX_TEXT,
@@ -20,8 +21,10 @@ from controller.api.resources import BACKUP_SESSION, JOB, REPOSITORY, ROLE, ROLE
 from controller.plan import Apply, CreateOnce, Delete, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.backup_session import plan
 from controller.reconcile.observed import Executor, PvcUse, SessionObserved
+from runner.metrics import samples
 from tests.support.builders import (
     DISRUPTED,
+    NAMESPACE,
     NOW,
     REPOSITORY_ID,
     SNAPSHOT_ID,
@@ -754,9 +757,19 @@ def test_a_third_party_may_say_something_but_not_in_our_words() -> None:
     }
 
 
+JOB_INPUT = JobInput(
+    "BackupSession", NAMESPACE, "s", "", Invoker("BackupConfiguration", NAMESPACE, "nightly"),
+    Target("v1", "PersistentVolumeClaim", NAMESPACE, "data"), "host-0",
+    RepositoryInput("repo", NAMESPACE, "s3", "s3:x"),
+)  # fmt: skip
+
+
 @given(reports)
 def test_no_report_makes_a_success_that_is_not_proven(said: RunReport) -> None:
-    """Any report at all: Succeeded implies hosts, each with a snapshot's id, and no damage."""
+    """Any report at all: Succeeded implies hosts, each with a snapshot's id, and no damage.
+
+    What the Job pushes about it says the same.
+    """
     try:
         raw = reported(said)
     except ValueError:
@@ -768,6 +781,8 @@ def test_no_report_makes_a_success_that_is_not_proven(said: RunReport) -> None:
         h.succeeded and any(s.id == SNAPSHOT_ID for s in h.snapshots) for h in said.hosts
     )
     assert (status["phase"] == "Succeeded") <= (good and said.repository.integrity is not False)
+    pushed = {name: value for name, _, value in samples(said, JOB_INPUT, now_s=2.0, created_s=1.0)}
+    assert pushed["stash_backup_session_success"] == (status["phase"] == "Succeeded")
 
 
 # the Repository

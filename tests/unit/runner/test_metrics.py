@@ -58,8 +58,8 @@ GOOD = RunReport(
             succeeded=True,
             duration_s=2.5,
             snapshots=(
-                SnapshotReport("a", "/1", 10, 1, 1.5, 4, 1, 1, 2),
-                SnapshotReport("b", "/2", 5, 2, 0.5, 1, 1, 0, 0),
+                SnapshotReport("a" * 64, "/1", 10, 1, 1.5, 4, 1, 1, 2),
+                SnapshotReport("b" * 64, "/2", 5, 2, 0.5, 1, 1, 0, 0),
             ),
         ),
     ),
@@ -134,6 +134,37 @@ def test_failed_backup() -> None:
         "stash_appscode_com_backupsession_host_backup_success": 0,
         "stash_backup_host_backup_success": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("report", "host_succeeded"),
+    [
+        (replace(GOOD, repository=RepositoryReport(integrity=False)), 1),
+        (replace(GOOD, hosts=(replace(GOOD.hosts[0], snapshots=()),)), 0),
+        (replace(GOOD, hosts=(replace(GOOD.hosts[0], snapshots=(SnapshotReport("x", "/1"),)),)), 0),
+        (RunReport(hosts=()), None),
+    ],
+    ids=["damaged", "no snapshot", "no id", "no host"],
+)
+def test_a_session_that_will_fail_is_no_success(
+    report: RunReport, host_succeeded: int | None
+) -> None:
+    """The controller ends it as Failed although its hosts say that they succeeded."""
+    value = {name: value for name, (_, value) in pushed(report).items()}
+    for prefix, success in (
+        ("stash_appscode_com_backupsession_", "success"),
+        ("stash_backup_", "session_success"),
+    ):
+        assert value[prefix + success] == value[prefix + "target_success"] == 0
+        assert value.get(prefix + "host_backup_success") == host_succeeded
+    assert not any("last_success" in name for name in value)
+
+
+def test_a_restore_needs_no_snapshot_of_its_own() -> None:
+    """Who restores something else than restic's snapshots names none."""
+    report = RunReport(hosts=(HostReport("host-0", succeeded=True),))
+    found = pushed(report, replace(JOB, session_kind="RestoreSession"))
+    assert found["stash_restore_session_success"][1] == 1
 
 
 def test_restore() -> None:
