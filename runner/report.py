@@ -15,7 +15,12 @@ def redacted(report: RunReport, redact: Redactor) -> RunReport:
 
     def host(item: HostReport) -> HostReport:
         paths = tuple(redact(path) for path in item.unreadable)
-        return replace(item, error=redact(item.error), unreadable=paths)
+        return replace(
+            item,
+            error=redact(item.error),
+            unreadable=paths,
+            incomplete=redact(item.incomplete),
+        )
 
     def step(item: StepReport | None) -> StepReport | None:
         return item and replace(item, message=redact(item.message))

@@ -1,5 +1,6 @@
 """The restore of one host: below the target's mount only; overwrites, never deletes (D4)."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -12,11 +13,18 @@ from runner.link import LinkFinder
 from runner.progress import Progress
 from runner.repository import Repository
 from runner.restic import command
-from runner.restic.documents import Snapshot, parse_snapshots
+from runner.restic.documents import Snapshot, is_complete, parse_snapshots
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
-from runner.selection import LATEST, by_id, check_id, check_inside, newest
+from runner.selection import (
+    LATEST,
+    by_id,
+    check_id,
+    check_inside,
+    newest,
+    warning_of,
+)
 
 UNWRITTEN = 20
 _INCLUDES = ("--include=", "--iinclude=")
@@ -32,6 +40,8 @@ class Restore:
         self._name = repository_name(repository.job.repository)
         self._restored: list[SnapshotReport] = []
         self._unwritten: tuple[str, ...] = ()
+        self._incomplete = ""
+        self._listed: tuple[Snapshot, ...] | None = None
 
     def run(self) -> HostReport:
         """Restore; the first failure ends it."""
@@ -42,6 +52,7 @@ class Restore:
             chosen = self._choose()
             for snapshot in chosen:
                 check_inside(snapshot, self._plan.mount_path)
+            self._incomplete = self._warning(chosen)
             for snapshot in chosen:
                 self._restore(snapshot, flags)
         except RunError as err:
@@ -54,6 +65,7 @@ class Restore:
             duration_s=round(monotonic() - started, 6),
             snapshots=tuple(self._restored),
             unreadable=self._unwritten,
+            incomplete=self._incomplete,
         )
 
     def _choose(self) -> list[Snapshot]:
@@ -62,7 +74,10 @@ class Restore:
         wanted = [snapshot for snapshot in plan.snapshots if snapshot != LATEST]
         for snapshot in wanted:
             check_id(snapshot)
-        known = self._list(tuple(wanted) if len(wanted) == len(plan.snapshots) else ())
+        only_ids = bool(wanted) and len(wanted) == len(plan.snapshots)
+        known = self._list(tuple(wanted) if only_ids else ())
+        if not only_ids:
+            self._listed = known
         self._repository.identify()
         paths = plan.paths or (plan.mount_path,)
         chosen = []
@@ -81,6 +96,26 @@ class Restore:
                 for path in paths
             ]
         return list(dict.fromkeys(chosen))
+
+    def _warning(self, chosen: Sequence[Snapshot]) -> str:
+        """Return what to say of incomplete snapshots among the chosen ones, nothing of others.
+
+        They are restored all the same: they are what was asked for (D1), and may be all there is.
+        """
+        untagged = frozenset(self._plan.known_incomplete)
+        incomplete = [snapshot for snapshot in chosen if not is_complete(snapshot, untagged)]
+        if not incomplete:
+            return ""
+        known = self._listed
+        if known is None:
+            try:
+                known = self._list(())
+            except RunError as err:
+                # Nothing depends on it but the advice.
+                self._repository.log.warning("complete_snapshots_unknown", error=err.text)
+        text = warning_of(incomplete, known, untagged)
+        self._repository.log.warning("snapshot_incomplete", message=text)
+        return text
 
     def _list(self, ids: tuple[str, ...]) -> tuple[Snapshot, ...]:
         arguments = command.snapshots(

@@ -11,7 +11,13 @@ from runner.failure import failure_of
 from runner.log import now_s
 from runner.repository import Repository
 from runner.restic import command
-from runner.restic.documents import ForgetGroup, Snapshot, parse_forget, parse_snapshots
+from runner.restic.documents import (
+    ForgetGroup,
+    Snapshot,
+    is_complete,
+    parse_forget,
+    parse_snapshots,
+)
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 
@@ -50,7 +56,7 @@ class Run:
 
     def is_complete(self, snapshot: Snapshot) -> bool:
         """Tell whether the snapshot is known to hold everything."""
-        return command.INCOMPLETE_TAG not in snapshot.tags and snapshot.id not in self.incomplete
+        return is_complete(snapshot, self.incomplete)
 
 
 class _StepFailed(Exception):

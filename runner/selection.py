@@ -1,15 +1,19 @@
 """Which snapshot a restore takes (D1). Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import UTC
 from pathlib import PurePosixPath
 
 from controller.api import restic_id
 from controller.api.report import Reason
 from runner.failure import RunError
-from runner.restic.documents import Snapshot
+from runner.restic.documents import Snapshot, is_complete
 
 LATEST = "latest"
 CANDIDATES = 10
+MOST_TOLD = 2
+"""Incomplete snapshots that a warning names: with the ids of complete ones it is a text of D32."""
+_LONGEST_PATH = 40
 _TARGET = "drey:target="
 
 
@@ -76,6 +80,52 @@ def newest(
     return max(found, key=lambda snapshot: snapshot.time)
 
 
+def newest_complete(
+    snapshots: Sequence[Snapshot], like: Snapshot, untagged: Collection[str]
+) -> Snapshot | None:
+    """Return the newest complete snapshot of the host, the paths and the target of another one.
+
+    `untagged` are ids of incomplete ones without their tag.
+    """
+    found = [
+        snapshot
+        for snapshot in snapshots
+        if snapshot.host == like.host
+        and set(snapshot.paths) == set(like.paths)
+        and _target(snapshot) == _target(like)
+        and is_complete(snapshot, untagged)
+    ]
+    return max(found, key=lambda snapshot: snapshot.time, default=None)
+
+
+def warning_of(
+    incomplete: Sequence[Snapshot], known: Sequence[Snapshot] | None, untagged: Collection[str]
+) -> str:
+    """Return what to say of incomplete snapshots that are restored, and what to do about them.
+
+    `known` are the snapshots of the repository, None when they could not be listed.
+    """
+    said = []
+    advice = False
+    for snapshot in incomplete[:MOST_TOLD]:
+        text = f"Snapshot {_named(snapshot)} is incomplete"
+        if known is not None:
+            complete = newest_complete(known, snapshot, untagged)
+            of = "complete one of its host, path and target"
+            advice |= complete is not None
+            text += f"; the newest {of} is {_named(complete)}" if complete else f"; no {of} exists"
+        said.append(text)
+    if (more := len(incomplete) - MOST_TOLD) > 0:
+        said.append(f"{more} more of the chosen snapshots are incomplete as well")
+    said.append("What could not be read when such a snapshot was made is not in it")
+    if advice:
+        said.append(
+            "To restore a complete one, name it in spec.target.rules[].snapshots of another"
+            " RestoreSession"
+        )
+    return f"{'. '.join(said)}."
+
+
 def check_inside(snapshot: Snapshot, mount_path: str) -> None:
     """Raise `RunError` unless all of the snapshot lies in the volume's mount (D4)."""
     mount = PurePosixPath(mount_path)
@@ -91,6 +141,13 @@ def check_inside(snapshot: Snapshot, mount_path: str) -> None:
 
 def _target(snapshot: Snapshot) -> str:
     return next((tag for tag in snapshot.tags if tag.startswith(_TARGET)), "")
+
+
+def _named(snapshot: Snapshot) -> str:
+    path = snapshot.paths[0] if snapshot.paths else "no path"
+    if len(path) > _LONGEST_PATH:
+        path = f"...{path[3 - _LONGEST_PATH :]}"
+    return f"{snapshot.id} of {path} ({snapshot.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
 
 
 def _listed(snapshots: Sequence[Snapshot]) -> str:

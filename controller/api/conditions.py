@@ -77,6 +77,7 @@ class Type(StrEnum):
     RESTORE_DISRUPTED = "RestoreDisrupted"
     RESTORE_FAILED = "RestoreFailed"
     TARGET_IN_USE = "TargetInUse"
+    SNAPSHOT_INCOMPLETE = "SnapshotIncomplete"
 
 
 @dataclass(frozen=True, slots=True)

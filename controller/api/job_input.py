@@ -133,7 +133,8 @@ class RestoreInput:
 
     `snapshots` are ids (8 to 64 hex digits) or `latest`; else the newest of `source_host`, each of
     `paths` and `target_tag` is taken (D1). `mount_path` is the volume's place in the snapshot: a
-    snapshot with paths outside of it is refused (D4).
+    snapshot with paths outside of it is refused (D4). `known_incomplete` are ids of incomplete
+    snapshots without their tag.
     """
 
     mount_path: str
@@ -144,6 +145,7 @@ class RestoreInput:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
+    known_incomplete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

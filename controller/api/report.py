@@ -99,7 +99,8 @@ class HostReport:
     """The outcome of one host. `succeeded` needs exit code 0 and a snapshot id for each path.
 
     An incomplete backup (restic's exit code 3) has snapshots *and* reason BACKUP_INCOMPLETE;
-    `unreadable` holds the first paths (D5).
+    `unreadable` holds the first paths (D5). `incomplete` is of a restore: which snapshots that it
+    took are incomplete, and which to take instead.
     """
 
     hostname: str
@@ -109,6 +110,7 @@ class HostReport:
     duration_s: float = 0.0
     snapshots: tuple[SnapshotReport, ...] = ()
     unreadable: tuple[str, ...] = ()
+    incomplete: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ _ID_LENGTH = 64
 _WORD = 64
 _SENTENCE = 512
 """Characters in which an error of an API server still names the object, the cause and the fix."""
+_WARNING = 128
+"""Characters of `HostReport.incomplete` that are left: it names the first snapshot, with its id."""
 _WHOLE = _Cut(unreadable=20, text=MAX_TEXT)
 _SHORTER = (
     _WHOLE,
@@ -166,6 +168,7 @@ def _cut(report: RunReport, cut: _Cut) -> RunReport:
                 error=host.error[: cut.text],
                 snapshots=tuple(_cut_snapshot(item, cut) for item in host.snapshots),
                 unreadable=tuple(path[:256] for path in host.unreadable[: cut.unreadable]),
+                incomplete=host.incomplete[: max(cut.text, _WARNING)],
             )
             for host in report.hosts
         ),
@@ -196,6 +199,7 @@ def _essence(report: RunReport, most: int, error: str) -> RunReport:
             hostname=_plain(host.hostname),
             reason=_plain(host.reason),
             error=text if failed else "",
+            incomplete=_plain(host.incomplete),
             snapshots=tuple(item for item in host.snapshots if _is_id(item.id))[:most],
         )
         for host in (failed or report.hosts)[:1]

@@ -96,6 +96,7 @@ def _host(raw: Mapping[str, Any]) -> HostReport:
         duration_s=_seconds(raw.get("duration_s", 0)),
         snapshots=tuple(_snapshot(item) for item in _list(raw, "snapshots")),
         unreadable=tuple(_text(item) for item in _list(raw, "unreadable")),
+        incomplete=_text(raw.get("incomplete", "")),
     )
 
 

@@ -147,6 +147,7 @@ def _restore(order: JobOrder, spec: RestoreSessionSpec) -> RestoreInput:
         include=rule.include,
         exclude=rule.exclude,
         args=spec.target.args if spec.target else (),
+        known_incomplete=order.known_incomplete,
     )
 
 

@@ -28,7 +28,7 @@ class JobOrder:
     `session` and `invoker` are the same RestoreSession, and `rule` is the one for its host.
     `node_name` is the node that the pod must run on (D18), `repository_id` and `may_initialise`
     are D2's, `claim_untagged` is D1's, `accept_incomplete` D5's. `careful`
-    and `known_incomplete` are those of BackupInput.
+    and `known_incomplete` are those of BackupInput and RestoreInput.
     """
 
     session: Obj

@@ -96,6 +96,12 @@ def untagged_incomplete(repository: Obj, configuration: Key) -> tuple[str, ...]:
     return tuple(_untagged(repository).get(str(configuration), ()))
 
 
+def all_untagged_incomplete(repository: Obj) -> tuple[str, ...]:
+    """Return the ids of all known incomplete snapshots that lack their tag, of whichever user."""
+    ids = (item for kept in _untagged(repository).values() for item in kept)
+    return tuple(dict.fromkeys(ids))[-MAX_IDS_OF_ALL:]
+
+
 def _ahead(repository: Obj) -> list[str]:
     found = _json(annotations_of(repository).get(SNAPSHOTS_AHEAD))
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

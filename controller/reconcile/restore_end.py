@@ -24,7 +24,7 @@ from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of
 from controller.reconcile.references import target_text
-from controller.reconcile.repository_record import recorded_id
+from controller.reconcile.repository_record import all_untagged_incomplete, recorded_id
 from controller.reconcile.restore_status import UPDATER, final_status, status_writes
 from controller.reconcile.session_status import (
     Outcome,
@@ -55,6 +55,11 @@ def report_end(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
         *failure_conditions(Type.RESTORE_FAILED, report),
         *metrics_conditions(report.metrics, repository=False),
     ]
+    incomplete = " ".join(host.incomplete for host in report.hosts if host.incomplete)
+    if incomplete:
+        conditions.append(
+            Condition(Type.SNAPSHOT_INCOMPLETE, True, "IncompleteSnapshotChosen", incomplete)
+        )
     if any(host.reason == Reason.DEADLINE_EXCEEDED for host in report.hosts):
         conditions.append(_deadline_condition(seen))
     stats = [
@@ -78,6 +83,7 @@ def report_end(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
         now,
         report=report,
         facts=facts,
+        warning=incomplete,
     )
 
 
@@ -121,6 +127,7 @@ def _end(
     report: RunReport | None = None,
     facts: dict[str, Any] | None = None,
     died: Died | None = None,
+    warning: str = "",
 ) -> Plan:
     session = seen.session
     new = final_status(session, result, conditions, changes, now)
@@ -131,6 +138,7 @@ def _end(
     ref = Ref.to(RESTORE_SESSION, session)
     if result.phase is Phase.SUCCEEDED:
         text = f'restore succeeded for host "{hosts}"'
+        text = f"{text}. {warning}" if warning else text
         note = Note(ref, "Normal", "Host Restore Succeeded", text, UPDATER)
     else:
         text = f'restore failed for host "{hosts}". Reason: {result.error}'
@@ -169,5 +177,6 @@ def order_for(seen: RestoreObserved, spec: RestoreSessionSpec) -> JobOrder | str
         installation=seen.installation,
         node_name=node_for(seen.references.pvc, seen.use.nodes),
         repository_id=recorded_id(parts.repository),
+        known_incomplete=all_untagged_incomplete(parts.repository),
         rule=rule,
     )

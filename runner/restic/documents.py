@@ -1,10 +1,12 @@
 """restic's `--json` documents: what `snapshots` and `forget` print as one array."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from runner.restic.command import INCOMPLETE_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,14 @@ class Snapshot:
     paths: tuple[str, ...]
     tags: tuple[str, ...]
     files: int | None = None
+
+
+def is_complete(snapshot: Snapshot, untagged: Collection[str]) -> bool:
+    """Tell whether the snapshot is known to hold everything.
+
+    `untagged` are ids of incomplete ones without their tag.
+    """
+    return INCOMPLETE_TAG not in snapshot.tags and snapshot.id not in untagged
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from controller.api.job_input import BackupInput, JobInput, Retention
 from controller.api.report import Reason, StepState
-from tests.support.runner import PASSWORD, Place, restic_program
+from tests.support.runner import PASSWORD, Place, restic_program, unreadable_shim
 
 
 def planned(job: JobInput, **changes: object) -> JobInput:
@@ -302,7 +302,7 @@ def test_incomplete_backup(place: Place) -> None:
 
     The new id is the one that exists; an annotation may accept it as success.
     """
-    place.shim(_unreadable_shim(place.source / "file"))
+    place.shim(unreadable_shim(place.source / "file"))
     run = place.run("backup", job=place.job())
     assert (run.code, run.host.reason) == (1, Reason.BACKUP_INCOMPLETE)
     assert run.host.unreadable == (str(place.source / "file"),)
@@ -324,7 +324,7 @@ def test_incomplete_backups_never_push_out_the_last_complete_one(place: Place) -
     """With keepLast 1, any number of incomplete snapshots leaves the complete one alone (D5)."""
     job = planned(place.job(), retention=Retention(keep_last=1, prune=True))
     complete = place.run("backup", job=job).host.snapshots[0].id
-    place.shim(_unreadable_shim(place.source / "file"))
+    place.shim(unreadable_shim(place.source / "file"))
     for _ in range(3):
         run = place.run("backup", job=job)
         assert run.report is not None
@@ -337,13 +337,3 @@ def test_incomplete_backups_never_push_out_the_last_complete_one(place: Place) -
     place.program = restic_program()
     good = place.run("backup", job=job).host.snapshots[0].id
     assert [item["id"] for item in place.snapshots()] == [good]
-
-
-def _unreadable_shim(path: Path) -> str:
-    """Run restic's backup without root's right to read what its mode forbids."""
-    caps = "-dac_override,-dac_read_search"
-    return f"""
-[ "$1" = backup ] || exec "$REAL" "$@"
-chmod 000 {path}
-exec setpriv --bounding-set={caps} "$REAL" "$@"
-"""

@@ -11,7 +11,7 @@ import pytest
 
 from controller.api.job_input import JobInput
 from controller.api.report import Reason
-from tests.support.runner import Place
+from tests.support.runner import Place, restic_program, unreadable_shim
 
 
 def restored(place: Place) -> Path:
@@ -137,6 +137,53 @@ def test_unknown_snapshot(place: Place, snapshot: str) -> None:
     run = place.run("restore", job=place.restore_job(snapshots=(snapshot,)))
     assert (run.code, run.host.reason) == (1, Reason.SNAPSHOT_NOT_FOUND)
     assert snapshot in run.host.error
+
+
+def test_an_incomplete_snapshot_is_restored_and_said(place: Place) -> None:
+    """`latest` takes the newest, although it is incomplete; the report names the complete one (D5).
+
+    So it does where the incomplete one was asked for. The complete one comes without a word.
+    """
+    (place.source / "other").write_text("other")
+    complete = place.run("backup", job=place.job()).host.snapshots[0].id
+    place.shim(unreadable_shim(place.source / "file"))
+    incomplete = place.run("backup", job=place.job()).host.snapshots[0].id
+    place.run("backup", job=_neighbour(place, "other"))
+    place.program = restic_program()
+    for snapshots in ((), ("latest",), (incomplete,), (incomplete[:8],)):
+        run = place.run("restore", job=place.restore_job(snapshots=snapshots))
+        assert (run.code, run.host.snapshots[0].id) == (0, incomplete), run.text
+        assert run.host.incomplete.startswith(f"Snapshot {incomplete} of ")
+        assert f"is {complete} of " in run.host.incomplete
+        # one more listing, where only ids were listed
+        extra = ["snapshots"] if snapshots not in ((), ("latest",)) else []
+        assert run.verbs() == ["snapshots", *extra, "restore"]
+    assert sorted(path.name for path in restored(place).iterdir()) == ["other"]
+    good = place.run("restore", job=place.restore_job(snapshots=(complete,)))
+    assert (good.host.incomplete, good.verbs()) == ("", ["snapshots", "restore"])
+    assert (restored(place) / "file").read_text() == "content\n"
+
+
+def test_an_incomplete_snapshot_without_its_tag(place: Place) -> None:
+    """What the Repository remembers counts like the tag; without another one nothing is named."""
+    only = place.run("backup", job=place.job()).host.snapshots[0].id
+    for known, said in (((), False), ((only,), True)):
+        run = place.run("restore", job=place.restore_job(known_incomplete=known))
+        assert (run.code, bool(run.host.incomplete)) == (0, said)
+    assert "no complete one of its host, path and target exists" in run.host.incomplete
+
+
+def test_advice_never_costs_the_restore(place: Place) -> None:
+    """A list that restic cannot give any more keeps nobody from restoring what it can read."""
+    only = place.run("backup", job=place.job()).host.snapshots[0].id
+    rule = {"snapshots": (only,), "known_incomplete": (only,)}
+    place.shim(
+        'case " $* " in " snapshots "*" -- "*) ;; " snapshots "*) exit 1;; esac\nexec "$REAL" "$@"'
+    )
+    run = place.run("restore", job=place.restore_job(**rule))
+    assert (run.code, run.host.snapshots[0].id) == (0, only), run.text
+    assert run.host.incomplete.startswith(f"Snapshot {only} of ")
+    assert "complete one" not in run.host.incomplete
 
 
 def test_latest_is_of_host_and_path(place: Place) -> None:

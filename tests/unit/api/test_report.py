@@ -48,6 +48,7 @@ HOSTS = st.builds(
     duration_s=SECONDS,
     snapshots=st.lists(SNAPSHOTS, max_size=3).map(tuple),
     unreadable=st.lists(TEXTS, max_size=5).map(tuple),
+    incomplete=TEXTS,
 )
 STEPS = st.none() | st.builds(StepReport, state=st.sampled_from(StepState), message=TEXTS)
 REPORTS = st.builds(
@@ -133,7 +134,8 @@ def test_the_largest_foreign_report_fits_somehow(
 ) -> None:
     """Whatever a third party's output.json may hold: a report is written, with the outcome."""
     text = char * 1024
-    good = HostReport(text, True, text, text, 9e9, (SnapshotReport(ID, text, 2**62),) * snapshots)
+    taken = (SnapshotReport(ID, text, 2**62),) * snapshots
+    good = HostReport(text, True, text, text, 9e9, taken, incomplete=text)
     report = RunReport(
         hosts=(good,) * (hosts - 1) + (replace(good, succeeded=not failed),),
         repository=RepositoryReport(text, True, False, 2**62, 2**62, 2**62, 2**62),
@@ -144,6 +146,7 @@ def test_the_largest_foreign_report_fits_somehow(
     assert all(host.succeeded for host in parsed.hosts) is not failed
     assert parsed.repository.integrity is False
     assert bool(parsed.hosts[0].snapshots) is bool(snapshots)
+    assert parsed.hosts[0].incomplete
     if len(parsed.hosts) < hosts or len(parsed.hosts[0].snapshots) < snapshots:
         assert [condition.type for condition in parsed.conditions] in ([], ["ReportCut"])
 
@@ -202,6 +205,21 @@ def test_sizes_of_twenty_paths_are_kept() -> None:
     (found,) = parse_report(encode(report, 4096)).hosts
     assert [item.total_bytes for item in found.snapshots] == [10**12] * 20
     assert [item.path[-8:] for item in found.snapshots] == [f"/deep/{i:02}" for i in range(20)]
+
+
+@settings(deadline=None)
+@given(st.integers(SMALLEST_BYTES, 12288), st.integers(0, 40), st.integers(0, 1000))
+def test_a_warning_about_incomplete_snapshots_is_never_lost(
+    limit_bytes: int, count: int, more: int
+) -> None:
+    """However short the report: that the restored data is incomplete, and which snapshot is."""
+    text = f"Snapshot {ID} of /stash-data is incomplete. " + "x" * more
+    snapshots = tuple(SnapshotReport(f"{i:064x}", f"/stash-data/{i}", 2**62) for i in range(count))
+    host = HostReport("host-0", True, duration_s=1.5, snapshots=snapshots, incomplete=text)
+    report = RunReport((host,), RepositoryReport(ID), metrics=StepReport(StepState.FAILED, text))
+    (found,) = parse_report(encode(report, limit_bytes)).hosts
+    assert text.startswith(found.incomplete)
+    assert f"Snapshot {ID[:50]}" in found.incomplete
 
 
 def test_detail_is_cut_before_the_core() -> None:

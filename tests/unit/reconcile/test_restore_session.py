@@ -1,10 +1,12 @@
 """RestoreSession: what is observed, and the plan that follows, arm by arm."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from controller.api.job_input import ENVIRONMENT_VARIABLE, JobInput
 from controller.api.objects import Uid, name_of
 from controller.api.report import RunReport, StepReport, StepState
 from controller.api.resources import JOB, RESTORE_SESSION, ROLE_BINDING
@@ -25,6 +27,7 @@ from tests.support.builders import (
     pvc,
     report,
     reported,
+    repository,
     restore,
     restore_observed,
     restore_references,
@@ -217,6 +220,46 @@ def test_a_failure_is_reported(said: RunReport, reason: str, error: str) -> None
     assert planned.notes[0].message == f'restore failed for host "host-0". Reason: {error}'
     words = f"Failed to complete restore. Reason: {error}"
     assert conditions_in(planned)["RestoreFailed"] == ("True", reason, words)
+
+
+WARNING = "Snapshot 12ab of /stash-data is incomplete; the newest complete one is 34cd."
+
+
+def test_a_restore_of_an_incomplete_snapshot_says_so() -> None:
+    """It succeeds with what there was; a condition and the Event name the better one."""
+    said = report(host(snapshots=(), incomplete=WARNING))
+    planned = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), reported(said))), NOW)
+    assert status_in(planned)["phase"] == "Succeeded"
+    told = conditions_in(planned)["SnapshotIncomplete"]
+    assert told == ("True", "IncompleteSnapshotChosen", WARNING)
+    (note,) = planned.notes
+    assert note.message == f'restore succeeded for host "host-0". {WARNING}'
+
+
+def test_a_failed_restore_of_an_incomplete_snapshot_says_so_as_well() -> None:
+    """What it wrote until then is there, and may be all that somebody looks at."""
+    failed = replace(failed_host("RestoreIncomplete", "1 file"), incomplete=WARNING)
+    executor = Executor(job(RUNNING), reported(report(failed), code=1))
+    planned = plan(restore_observed(RUNNING, executor=executor), NOW)
+    assert status_in(planned)["phase"] == "Failed"
+    assert conditions_in(planned)["SnapshotIncomplete"][2] == WARNING
+    assert conditions_in(planned)["RestoreFailed"][1] == "RestoreIncomplete"
+
+
+@pytest.mark.parametrize("annotation", [None, {"demo/nightly": ["ab" * 32], "x/y": ["cd" * 32]}])
+def test_the_runner_learns_which_snapshots_lack_their_tag(annotation: Any) -> None:
+    """Of all users of the Repository: any of their snapshots may be restored."""
+    raw = repository()
+    if annotation:
+        text = json.dumps(annotation)
+        raw["metadata"]["annotations"] = {"drey.dev/untagged-incomplete": text}
+    planned = plan(restore_observed(references=restore_references(repository=raw)), NOW)
+    (made,) = (w.body for w in planned.writes if isinstance(w, CreateOnce))
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    (text,) = (v["value"] for v in container["env"] if v["name"] == ENVIRONMENT_VARIABLE)
+    plan_of_runner = JobInput.decode(text).restore
+    assert plan_of_runner is not None
+    assert plan_of_runner.known_incomplete == (("ab" * 32, "cd" * 32) if annotation else ())
 
 
 def test_failed_metrics_are_a_condition() -> None:

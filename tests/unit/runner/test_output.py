@@ -37,6 +37,7 @@ OURS = RunReport(
             duration_s=3.25,
             snapshots=(SnapshotReport(ID, "/p", 1_390_000, 711, 65.4, 5, 1, 2, 2),),
             unreadable=("/p/x",),
+            incomplete="Snapshot x is incomplete",
         ),
     ),
     repository=RepositoryReport(id="cd" * 32, initialised=True),
@@ -82,7 +83,7 @@ def test_third_party() -> None:
 
 
 def test_own_report_is_exact(tmp_path: Path) -> None:
-    """Between our own steps reason, unreadable paths and repository id survive."""
+    """Between our own steps reason, unreadable paths, warnings and repository id survive."""
     output.write(tmp_path, OURS, TARGET)
     assert output.read(tmp_path) == OURS
 
