@@ -7,7 +7,9 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.report import ConditionReport, HostReport, RunReport, StepReport, StepState
 from runner.redaction import Redactor
+from runner.report import redacted
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), min_size=4).filter(
     lambda text: len(text.strip()) >= 4 and "\0" not in text and "*" not in text
@@ -44,3 +46,17 @@ def test_short_values_are_masked_as_words() -> None:
     """A value of three characters is masked where it stands alone, not inside of other words."""
     redact = Redactor({"KEY": b"not\n", "BLANK": b" "})
     assert redact('nothing was "not" found, not=a knot') == 'nothing was "***" found, ***=a knot'
+
+
+def test_every_sentence_of_a_report_is_masked() -> None:
+    """What other programs said, and what users named, may hold a secret."""
+    text = "it said open sesame"
+    step = StepReport(StepState.FAILED, text)
+    host = HostReport("h", False, error=text, unreadable=(text,), incomplete=text)
+    condition = ConditionReport("Ready", "True", "Done", text)
+    report = RunReport(
+        (host,), retention=step, verification=step, metrics=step, conditions=(condition,)
+    )
+    clean = redacted(report, Redactor({"KEY": b"open sesame"}))
+    assert "sesame" not in repr(clean)
+    assert repr(clean).count("it said ***") == 7
