@@ -64,8 +64,9 @@ def failure_of(outcome: Outcome, job: JobInput, verb: str) -> RunError:
         case Exit.LOCKED:
             return RunError(
                 Reason.REPOSITORY_LOCKED,
-                f"{name} stayed locked: {last}; if no other process uses it, the lock is stale and"
-                " `restic unlock` removes it",
+                f"{name} stayed locked: {last}; a lock that nobody holds any more is removed by the"
+                " first run that it keeps out 30 minutes after it was written; at once by `restic"
+                " unlock --remove-all`, if no process uses the repository",
             )
         case Exit.WRONG_PASSWORD:
             return RunError(

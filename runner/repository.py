@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import select
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ class Repository:
         self._cache = settings.scratch_dir / CACHE
         self._id = ""
         self._opened = False
+        self._healed = False
         self._deadline_s = _deadline(job.deadline)
         try:
             made = environment(
@@ -107,13 +109,34 @@ class Repository:
         on_message: Callable[[Message], None] = _ignore,
         keep_document: bool = False,
     ) -> Outcome:
-        """Run one command to its end."""
-        return self._run(
-            arguments,
-            Collector(on_message, redact=self.log.redact, keep_document=keep_document),
-            self._interruption,
-            self._deadline_s,
-        )
+        """Run one command to its end; once more where a dead process's lock kept it out.
+
+        A lock that nobody holds any more is removed by no other command of restic's than `unlock`.
+        The first command of a run that stays locked out looks for such locks, none after it.
+        """
+
+        def attempt() -> Outcome:
+            return self._run(
+                arguments,
+                Collector(on_message, redact=self.log.redact, keep_document=keep_document),
+                self._interruption,
+                self._deadline_s,
+            )
+
+        outcome = attempt()
+        if outcome.exit is not Exit.LOCKED or outcome.stop is not Stop.NO or self._healed:
+            return outcome
+        from runner.unlock import heal  # noqa: PLC0415 - not for a run that is not locked out (D31)
+
+        self._healed = True
+        return attempt() if heal(self) else outcome
+
+    def wait(self, seconds: float) -> bool:
+        """Let time pass. False: told to end, or at the deadline, before it has."""
+        end_s = monotonic() + seconds
+        left_s = max(0.0, min(end_s, self._deadline_s) - monotonic())
+        told, _, _ = select.select((self._interruption,), (), (), left_s)
+        return not told and end_s < self._deadline_s
 
     def _run(
         self,

@@ -10,6 +10,8 @@ from runner.restic import command
 from runner.restic.exits import Exit
 from runner.restic.process import Stop
 
+_NOT_BEGUN = frozenset({Exit.LOCKED, Exit.NO_REPOSITORY, Exit.WRONG_PASSWORD})
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -35,7 +37,9 @@ class Measure:
 def check(repository: Repository) -> Check:
     """Check the structure. A repository with errors is a result, not a failure."""
     outcome = repository.run(command.check())
-    if outcome.summary is None or outcome.stop is not Stop.NO:
+    # restic prints a summary with one error also where it could not even begin.
+    begun = outcome.exit not in _NOT_BEGUN
+    if outcome.summary is None or not begun or outcome.stop is not Stop.NO:
         why = failure_of(outcome, repository.job, "check")
         broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
         step = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
