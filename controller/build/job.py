@@ -52,7 +52,8 @@ __all__ = [
 
 BACKSTOP_S = 900
 """How much longer than `timeOut` a Job may last: the runner keeps the time itself (D9)."""
-UNLOCK_DEADLINE_S = 600
+UNLOCK_DEADLINE_S = 1200
+"""It starts, and watches for seven minutes a lock that looks old."""
 _SECRET_MODE = 0o444  # the reader is any user, and we never set fsGroup
 _OWN_VOLUMES = frozenset({SCRATCH_VOLUME, SECRET_VOLUME, RESTORE_VOLUME, LOCAL_VOLUME})
 

@@ -18,6 +18,7 @@ from controller.api.resources import (
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
 from controller.reconcile.observed import PvcUse, Secret
+from controller.reconcile.pod_end import has_ended
 
 EVENTS_SHOWN = 3
 
@@ -115,7 +116,8 @@ def read_movers(
 
     They are those of configurations, and those of which `is_for` says that they were made for the
     repository in question, whatever became of their configuration. One request for each namespace
-    of either. The pods of triggers have the same labels, but no host name.
+    of either. The pods of triggers have the same labels, but no host name. A pod that an injected
+    container keeps alive has ended for us.
     """
     names = {Key(key.namespace, bounded(key.name, LABEL_LIMIT)) for key in users}
     selector = f"{INVOKER_TYPE}={BACKUP_CONFIGURATION.kind}"
@@ -125,6 +127,7 @@ def read_movers(
         for pod in each(client, POD, namespace, label_selector=selector)
         if dig(pod, "spec", "hostname")
         and is_live(pod)
+        and not has_ended(pod)
         and (Key(namespace, labels_of(pod).get(INVOKER_NAME, "")) in names or is_for(pod))
     )
 

@@ -24,14 +24,15 @@ from controller.api.resources import BACKUP_SESSION, REPOSITORY, Resource
 from controller.api.text import parse_time
 from controller.plan import Apply, CreateOnce, Delete, Note, Plan, Ref, Refusal, SetStatus, Write
 from controller.reconcile.backup_start import order_for
-from controller.reconcile.closing import closing_writes, removals
+from controller.reconcile.closing import closing_writes, removals, stopped_after
 from controller.reconcile.history import outdated
+from controller.reconcile.interruption import disruptions
 from controller.reconcile.invoked import Invoked
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.repository_record import differs, record
 from controller.reconcile.session_status import Outcome, repository_status, session_duration
-from controller.reconcile.verdicts import Died
+from controller.reconcile.verdicts import Died, Ended
 
 UPDATER = "Status Updater"
 
@@ -46,6 +47,7 @@ def end(
     report: RunReport | None = None,
     facts: Mapping[str, Any] | None = None,
     died: Died | None = None,
+    ended: Ended | None = None,
 ) -> Plan:
     """Return the plan that ends a session. `target` is what changes in `status.targets[0]`."""
     session = seen.session
@@ -75,12 +77,19 @@ def end(
     return Plan(
         writes=closing_writes(
             (
-                *removals(seen.executor, seen.access, died, order_for(seen, now)),
+                *removals(
+                    seen.executor,
+                    seen.access,
+                    died,
+                    order_for(seen, now),
+                    replaced=disruptions(old.get("conditions") or (), Type.BACKUP_WAITING) > 0,
+                ),
                 *_repository_writes(seen, report, now),
                 *deletes,
             ),
             status_writes(session, new),
             seen.refusal,
+            after=stopped_after(seen.executor, ended),
         ),
         notes=_notes(seen, result),
         pushes=pushes_for(result, report, seen.configuration, seen.spec),

@@ -16,7 +16,7 @@ from controller.api.conditions import (
 )
 from controller.api.objects import dig, is_deleting, meta, name_of, namespace_of, status
 from controller.api.proof import proven
-from controller.api.report import Reason, RunReport
+from controller.api.report import Reason
 from controller.api.resources import BACKUP_SESSION, JOB
 from controller.api.text import format_seconds, format_time, parse_go_duration_s
 from controller.build.job import JobOrder, backup_job, job_rbac
@@ -31,7 +31,7 @@ from controller.reconcile.backup_start import (
     start_of,
 )
 from controller.reconcile.execution import verdict
-from controller.reconcile.interruption import awaited_since, plan_to_wait
+from controller.reconcile.interruption import awaited_since, disruptions, plan_to_wait
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.session_status import (
     Outcome,
@@ -167,6 +167,7 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
         now=now,
         limits=seen.limits,
         awaited_since=since,
+        disruptions=disruptions(conditions, Type.BACKUP_WAITING),
         time_out_s=parse_go_duration_s(seen.spec.time_out) if seen.spec else None,
     )
     if isinstance(found, Waiting | Running) and _is_abandoned(seen):
@@ -177,8 +178,8 @@ def _follow(seen: SessionObserved, now: datetime) -> Plan:
             return plan_to_wait(
                 seen.session, BACKUP_SESSION, Type.BACKUP_WAITING, found, pod=pod, now=now
             )
-        case Ended(report):
-            return _report(seen, report, now)
+        case Ended():
+            return _report(seen, found, now)
         case Died():
             return _bury(seen, found, now)
         case _:
@@ -203,8 +204,8 @@ def _cancelled(seen: SessionObserved) -> Died:
     )
 
 
-def _report(seen: SessionObserved, said: RunReport, now: datetime) -> Plan:
-    report = proven(said)
+def _report(seen: SessionObserved, ended: Ended, now: datetime) -> Plan:
+    report = proven(ended.report)
     result = outcome_of(report)
     conditions = [
         *report_conditions(report),
@@ -241,7 +242,16 @@ def _report(seen: SessionObserved, said: RunReport, now: datetime) -> Plan:
         "uploaded_bytes": sum(snapshot.uploaded_bytes for snapshot in snapshots),
         "backup_s": round(sum(host.duration_s for host in report.hosts), 3),
     }
-    return end(seen, result, now, conditions=conditions, target=target, report=report, facts=facts)
+    return end(
+        seen,
+        result,
+        now,
+        conditions=conditions,
+        target=target,
+        report=report,
+        facts=facts,
+        ended=ended,
+    )
 
 
 def _deadline_condition(seen: SessionObserved) -> Condition:

@@ -6,8 +6,8 @@ Pure. The pod's own status is believed before the Job's: it comes first, and it 
 from datetime import datetime, timedelta
 
 from controller.api.objects import Obj, dig, job_condition, meta, name_of, status
-from controller.api.report import ExitCode
-from controller.api.text import parse_time
+from controller.api.report import MAX_TEXT, ExitCode
+from controller.api.text import format_seconds, parse_time
 from controller.build.job import BACKSTOP_S
 from controller.reconcile.observed import Executor, Limits
 from controller.reconcile.pod_end import (
@@ -25,6 +25,10 @@ ORPHAN_S = 3900.0
 """How long such a pod may run without end in sight: the runner's own patience, and its start."""
 LOST_S = 300
 """How long after its end was due a pod, or a Job, is still believed to come to it."""
+MAX_DISRUPTIONS = 5
+"""The Job of a run with a repository starts a new pod for each that is disrupted, without end. One
+that is drained from node to node while all of them are renewed loses fewer; one that is evicted for
+its memory loses them for ever, and its session keeps all later ones from running."""
 
 
 def verdict(
@@ -33,16 +37,61 @@ def verdict(
     now: datetime,
     limits: Limits,
     awaited_since: datetime | None = None,
+    disruptions: int = 0,
     time_out_s: float | None = None,
     replaces: bool = False,
 ) -> Verdict:
     """Return what is known about a Job that was created.
 
-    `awaited_since` is when its pod was found lost to a disruption, None when it never was.
-    `time_out_s` is how long the run may take, None for without end. `replaces` says that the Job
-    creates objects: it starts another pod for each one that was killed, until it is Failed, holds
-    no lock, and a pod that outlives it may still create what is missing.
+    `awaited_since` is when its pod was found lost to a disruption, None when it never was, or
+    another has run since. `disruptions` is how many were found lost so. `time_out_s` is how long
+    the run may take, None for without end. `replaces` says that the Job creates objects: it starts
+    another pod for each one that was killed, until it is Failed, as it is by its deadline at the
+    latest; it holds no lock, and a pod that outlives it may still create what is missing.
     """
+    found = _verdict(
+        executor,
+        now=now,
+        limits=limits,
+        awaited_since=awaited_since,
+        time_out_s=time_out_s,
+        replaces=replaces,
+    )
+    if replaces or not isinstance(found, Waiting):
+        return found
+    if found.replaced and disruptions + 1 >= MAX_DISRUPTIONS:
+        return _worn_out(
+            executor.pod, f"{disruptions + 1} pods of its Job were lost to disruptions"
+        )
+    longest_s = MAX_DISRUPTIONS * limits.start_s
+    if awaited_since is not None and (now - awaited_since).total_seconds() >= longest_s:
+        # Each was lost before it ran: so they are not counted.
+        text = f"for {format_seconds(longest_s)} its pods were lost before any of them ran"
+        return _worn_out(executor.pod, text)
+    return found
+
+
+def _worn_out(pod: Obj | None, text: str) -> Died:
+    """Return the death of a Job that may have another pod by now: so no lock is removed (D8)."""
+    said = status(pod or {}).get("message")
+    text += f"; the last one: {said}" if said else ""
+    return Died(
+        "PodDisrupted",
+        f"{text[: MAX_TEXT // 2]}. Set requests.memory to what it needs, in spec.runtimeSettings."
+        "container.resources, so that it is not the first to be evicted; spec.timeOut limits a run",
+        end_job=True,
+    )
+
+
+def _verdict(
+    executor: Executor,
+    *,
+    now: datetime,
+    limits: Limits,
+    awaited_since: datetime | None,
+    time_out_s: float | None,
+    replaces: bool,
+) -> Verdict:
     job, pod = executor.job, executor.pod
     if pod is not None:
         found = _pod_verdict(pod, job, awaited=awaited_since is not None, replaces=replaces)
@@ -121,7 +170,8 @@ def _given_up(
     node = dig(pod, "spec", "nodeName") or ""
     advice = f"if node {node} is dead, delete its Node object: until then the pod may be alive"
     if locks:
-        advice += ", and its lock stays in the repository"
+        advice += "; a lock that it left goes 30 minutes after its last sign of life, by the "
+        advice += "first run that it keeps out"
     if gone_at := meta(pod).get("deletionTimestamp"):
         text = f"pod {name_of(pod)} was to be gone by {gone_at} and still is said to run; {advice}"
         due = parse_time(gone_at) + timedelta(seconds=LOST_S)

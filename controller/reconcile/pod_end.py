@@ -44,6 +44,11 @@ def main_container(pod: Obj) -> Obj | None:
     return statuses[0] if statuses else None
 
 
+def has_ended(pod: Obj) -> bool:
+    """Tell whether our last container has ended: what was injected may run on."""
+    return bool(_steps(pod)) and dig(main_container(pod), "state", "terminated") is not None
+
+
 def was_started(pod: Obj) -> bool:
     """Tell whether a process of the pod ever ran: only then may it have left a lock."""
     return any(
@@ -61,11 +66,11 @@ def from_terminated(pod: Obj, container: Obj, terminated: Obj) -> Verdict:
     """
     message = str(terminated.get("message") or "")
     try:
-        return Ended(parse_report(message))
+        return Ended(parse_report(message), end_job=_is_kept_alive(pod))
     except ValueError as err:
         if terminated.get("exitCode") == 0 and terminated.get("reason") != "OOMKilled":
             detail = f"container {container.get('name')} ended without a usable report: {err}"
-            return Died("ReportLost", detail[:MAX_TEXT])
+            return Died("ReportLost", detail[:MAX_TEXT], end_job=_is_kept_alive(pod))
         return died_without_report(pod)
 
 

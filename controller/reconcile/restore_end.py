@@ -11,7 +11,7 @@ from controller.api.conditions import (
     deadline_exceeded,
     restore_executor_ensured,
 )
-from controller.api.objects import dig, namespace_of
+from controller.api.objects import dig, namespace_of, status
 from controller.api.proof import error_text
 from controller.api.report import Reason, RunReport
 from controller.api.resources import RESTORE_SESSION
@@ -19,7 +19,8 @@ from controller.api.restore import RestoreSessionSpec, rule_for
 from controller.api.text import format_duration, format_seconds, parse_go_duration_s
 from controller.build.job import JobOrder
 from controller.plan import Note, Plan, Ref
-from controller.reconcile.closing import closing_writes, removals
+from controller.reconcile.closing import closing_writes, removals, stopped_after
+from controller.reconcile.interruption import disruptions
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of
@@ -32,7 +33,7 @@ from controller.reconcile.session_status import (
     metrics_conditions,
     outcome_of,
 )
-from controller.reconcile.verdicts import Died
+from controller.reconcile.verdicts import Died, Ended
 
 
 def fail_to_start(
@@ -49,8 +50,9 @@ def fail_to_start(
     return _end(seen, Outcome(Phase.FAILED, problem), [*conditions, failed], {}, now)
 
 
-def report_end(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
+def report_end(seen: RestoreObserved, ended: Ended, now: datetime) -> Plan:
     """Return the plan of a restore whose Job reported."""
+    report = ended.report
     conditions = [
         *failure_conditions(Type.RESTORE_FAILED, report),
         *metrics_conditions(report.metrics, repository=False),
@@ -84,6 +86,7 @@ def report_end(seen: RestoreObserved, report: RunReport, now: datetime) -> Plan:
         report=report,
         facts=facts,
         warning=incomplete,
+        ended=ended,
     )
 
 
@@ -128,6 +131,7 @@ def _end(
     facts: dict[str, Any] | None = None,
     died: Died | None = None,
     warning: str = "",
+    ended: Ended | None = None,
 ) -> Plan:
     session = seen.session
     new = final_status(session, result, conditions, changes, now)
@@ -145,11 +149,14 @@ def _end(
         note = Note(ref, "Warning", "Host Restore Failed", text, UPDATER)
     spec = seen.spec if isinstance(seen.spec, RestoreSessionSpec) else None
     order = order_for(seen, spec) if spec else "its spec is malformed"
+    known = status(session).get("conditions") or ()
+    replaced = disruptions(known, Type.RESTORE_WAITING) > 0
     return Plan(
         writes=closing_writes(
-            removals(seen.executor, seen.access, died, order),
+            removals(seen.executor, seen.access, died, order, replaced=replaced),
             status_writes(session, new),
             seen.refusal,
+            after=stopped_after(seen.executor, ended),
         ),
         notes=(note,),
         pushes=pushes_for(result, report, session, spec),

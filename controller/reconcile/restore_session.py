@@ -29,7 +29,7 @@ from controller.api.text import parse_go_duration_s
 from controller.build.job import job_rbac, restore_job
 from controller.plan import CreateOnce, Note, Plan, Ref, Write
 from controller.reconcile.execution import verdict
-from controller.reconcile.interruption import awaited_since, plan_to_wait
+from controller.reconcile.interruption import awaited_since, disruptions, plan_to_wait
 from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import use_problem
 from controller.reconcile.references import (
@@ -179,6 +179,7 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
         now=now,
         limits=seen.limits,
         awaited_since=since,
+        disruptions=disruptions(conditions, Type.RESTORE_WAITING),
         time_out_s=parse_go_duration_s(time_out_of(seen)),
     )
     match found:
@@ -187,8 +188,8 @@ def _follow(seen: RestoreObserved, now: datetime) -> Plan:
             return plan_to_wait(
                 seen.session, RESTORE_SESSION, Type.RESTORE_WAITING, found, pod=pod, now=now
             )
-        case Ended(report):
-            return report_end(seen, report, now)
+        case Ended():
+            return report_end(seen, found, now)
         case Died():
             return bury(seen, found, now)
         case _:

@@ -32,9 +32,13 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The Job reported."""
+    """The Job reported.
+
+    `end_job` says that it goes on all the same: a container that was injected keeps its pod alive.
+    """
 
     report: RunReport
+    end_job: bool = False
 
 
 @dataclass(frozen=True, slots=True)

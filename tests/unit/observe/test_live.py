@@ -119,6 +119,21 @@ def test_the_pods_of_backups_are_found_on_all_pages() -> None:
     assert read_movers(server, (), is_for, ()) == ()
 
 
+def test_a_pod_that_an_injected_container_keeps_alive_is_no_backup_any_more() -> None:
+    """It cannot initialise a repository; of one that names no container of ours nobody knows."""
+    states = [
+        {"name": "a-proxy", "state": {"running": {}}},
+        {"name": "pvc-backup-0", "state": {"terminated": {"exitCode": 1}}},
+    ]
+    for steps, found in (("pvc-backup-0", 0), ("a-proxy,pvc-backup-0", 0), ("a-proxy", 1), ("", 1)):
+        kind, pod = mover("runs", "nightly")
+        metadata = {**pod["metadata"], "annotations": {"drey.dev/steps": steps}}
+        status = {**pod["status"], "containerStatuses": states}
+        server = client((kind, {**pod, "metadata": metadata, "status": status}))
+        movers = read_movers(server, [Key("demo", "nightly")], lambda _: False, ["demo"])
+        assert len(movers) == found, steps
+
+
 def test_the_pods_of_backups_are_looked_for_where_the_repositories_are() -> None:
     """Nobody may name a Repository any more whose first backup still runs."""
     server = client()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 
 from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
-from controller.api.objects import Obj, Uid, dig, name_of
+from controller.api.objects import Obj, Uid, dig, name_of, uid_of
+from controller.api.objects import status as status_of
 from controller.api.report import (
     MAX_TEXT,
     ConditionReport,
@@ -17,6 +18,7 @@ from controller.api.report import (
     StepReport,
     StepState,
 )
+from controller.api.report_encoding import encode
 from controller.api.resources import BACKUP_SESSION, JOB, REPOSITORY, ROLE, ROLE_BINDING
 from controller.plan import Apply, CreateOnce, Delete, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.backup_session import plan
@@ -519,10 +521,72 @@ def test_a_disruption_is_remembered_until_the_next_pod_runs() -> None:
     seen = session_observed(waits, executor=Executor(old_job, lost))
     assert plan(seen, NOW).writes == ()
     seen = session_observed(waits, executor=Executor(old_job, pod(running())))
-    assert conditions_of(status_in(plan(seen, NOW)))["BackupWaiting"][:2] == (
+    assert conditions_of(status_in(plan(seen, NOW)))["BackupWaiting"] == (
         "False",
-        "PodStarted",
+        "PodStarted1",
+        "A pod of its Job runs. Lost to disruptions before it: 1.",
     )
+
+
+def after(seen: SessionObserved) -> Obj:
+    """Return the session as its next plan leaves it: all that a controller remembers."""
+    planned = plan(seen, NOW)
+    return {**seen.session, "status": status_in(planned)} if planned.writes else seen.session
+
+
+def test_disruptions_are_counted_to_an_end() -> None:
+    """By the status alone, whatever a pod waits for between them."""
+    lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
+    stuck = pod(phase="Pending", conditions=(UNSCHEDULABLE,), age_s=30)
+    found: list[str] = []
+    current: Obj = RUNNING
+    while status_of(current)["phase"] == "Running":
+        for one in (stuck, pod(running()), lost, lost):
+            seen = session_observed(current, executor=Executor(job(RUNNING), one))
+            current = after(seen)
+        if "BackupWaiting" in (said := conditions_of(status_of(current))):
+            found.append(said["BackupWaiting"][1])
+    assert found == ["PodDisrupted", "PodDisrupted2", "PodDisrupted3", "PodDisrupted4"]
+    assert status_of(current)["phase"] == "Failed"
+    error = status_of(current)["targets"][0]["stats"][0]["error"]
+    assert error.startswith("PodDisrupted: 5 pods of its Job were lost to disruptions")
+
+
+@pytest.mark.parametrize("said", [report(), report(failed_host())], ids=["well", "badly"])
+def test_the_lock_of_a_pod_that_was_replaced_goes_when_its_successor_has_reported(
+    said: RunReport,
+) -> None:
+    """One that was killed outright has left it, and its successor may not have met it (D8)."""
+    lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
+    waits = after(ended(lost))
+    runs = after(session_observed(waits, executor=Executor(job(RUNNING), pod(running()))))
+    for before_ in (waits, runs):
+        executor = Executor(job(RUNNING), reported(said))
+        planned = plan(session_observed(before_, executor=executor), NOW)
+        assert verbs(planned)[0] == "CreateOnce Job stash-unlock-backup-nightly-1-0"
+        unlock = planned.writes[0]
+        assert isinstance(unlock, CreateOnce)
+        assert unlock.body["spec"]["template"]["spec"]["hostname"] == lost["spec"]["hostname"]
+    stuck = pod(waiting("ImagePullBackOff", "no"), phase="Pending", age_s=700)
+    seen = session_observed(runs, executor=Executor(job(RUNNING, age_s=701), stuck))
+    assert verbs(plan(seen, NOW)) == [
+        "Delete Job stash-backup-nightly-1-0",
+        "SetStatus BackupSession nightly-1",
+    ], "a pod of that host name may live for a moment yet"
+
+
+def test_a_job_that_an_injected_container_keeps_from_ending_goes_with_its_session() -> None:
+    """After the status: before it, what keeps that from being written would cost the report."""
+    text = encode(report(), 12_288)
+    planned = plan(ended(pod(running("a-proxy"), terminated(0, text))), NOW)
+    assert verbs(planned) == [
+        "SetStatus Repository repo",
+        "SetStatus BackupSession nightly-1",
+        "Delete Job stash-backup-nightly-1-0",
+    ]
+    gone = planned.writes[-1]
+    assert isinstance(gone, Delete)
+    assert gone.ref.uid == uid_of(job(RUNNING))
 
 
 # report

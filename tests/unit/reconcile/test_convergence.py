@@ -39,6 +39,7 @@ from controller.api.resources import (
 )
 from controller.build.labels import CREATED_BY
 from controller.observe.routes import SESSION_LANE, Route
+from controller.reconcile.execution import MAX_DISRUPTIONS
 from tests.support.builders import (
     NAMESPACE,
     catalog,
@@ -542,6 +543,31 @@ def test_a_job_that_a_crash_hid_is_followed_though_the_driver_was_changed() -> N
     assert status(cluster.server.objects[BACKUP_SESSION, key])["phase"] == "Succeeded"
     assert [name_of(made) for made in cluster.server.all(JOB)] == ["stash-backup-nightly-3-0"]
     assert not cluster.server.violations
+
+
+def test_a_backup_that_is_evicted_again_and_again_ends() -> None:
+    """However often the controller is restarted; its Job goes, and the next session runs."""
+    cluster = running_session(used=True)
+    for lost in range(MAX_DISRUPTIONS):
+        newest = cluster.server.all(POD)[-1]
+        assert status(newest)["phase"] == "Running"
+        cluster.end_pod(newest, code=137, message="", disrupted=True)
+        for _ in range(3):
+            work_off(cluster, 0)
+            sync_jobs(cluster, 0)
+            start_pod(cluster, -1)
+            if lost % 2:
+                cluster.restart()
+    done = cluster.server.objects[BACKUP_SESSION, Key(NAMESPACE, "nightly-3")]
+    assert status(done)["phase"] == "Failed"
+    error = status(done)["targets"][0]["stats"][0]["error"]
+    assert error.startswith("PodDisrupted: 5 pods of its Job were lost"), error
+    assert cluster.server.all(JOB) == []
+    new_session(cluster, 1)
+    assert cluster.settle(FINALES["well"](cluster))
+    check(cluster)
+    after = cluster.server.objects[BACKUP_SESSION, Key(NAMESPACE, "nightly-1")]
+    assert status(after)["phase"] == "Succeeded"
 
 
 def test_the_quiet_story_succeeds() -> None:

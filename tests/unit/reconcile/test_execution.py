@@ -7,7 +7,7 @@ import pytest
 
 from controller.api.objects import Obj
 from controller.api.report_encoding import encode
-from controller.reconcile.execution import ORPHANED, verdict
+from controller.reconcile.execution import MAX_DISRUPTIONS, ORPHANED, verdict
 from controller.reconcile.observed import Executor, Limits
 from controller.reconcile.pod_start import REPLACED
 from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
@@ -40,13 +40,21 @@ def see(
     job_: Obj | None = JOB,
     *,
     awaited_s: float | None = None,
+    disruptions: int = 0,
     time_out_s: float | None = None,
     **fields: object,
 ) -> Verdict:
     """Return the verdict on an executor."""
     seen = replace(Executor(job_, pod_), **fields)  # type: ignore[arg-type] # its own fields
     since = None if awaited_s is None else NOW - timedelta(seconds=awaited_s)
-    return verdict(seen, now=NOW, limits=LIMITS, awaited_since=since, time_out_s=time_out_s)
+    return verdict(
+        seen,
+        now=NOW,
+        limits=LIMITS,
+        awaited_since=since,
+        disruptions=disruptions,
+        time_out_s=time_out_s,
+    )
 
 
 def died(found: Verdict) -> Died:
@@ -152,6 +160,7 @@ def test_a_pod_that_nobody_ends_is_lost_in_the_end(late_s: float, verdict_: obje
         False,
     )
     assert "if node node-1 is dead, delete its Node object" in lost.message
+    assert "30 minutes after its last sign of life" in lost.message
 
 
 @pytest.mark.parametrize(
@@ -252,7 +261,7 @@ def test_an_injected_proxy_does_not_hide_the_report() -> None:
     """Statuses are sorted by name: a sidecar may come first, and may never end."""
     text = encode(report(), 12_288)
     found = see(pod(running("a-proxy"), terminated(0, text), running("zz")))
-    assert found == Ended(report())
+    assert found == Ended(report(), end_job=True)
 
 
 def with_steps(found: Obj, *steps: str) -> Obj:
@@ -269,6 +278,8 @@ def test_what_was_injected_does_not_hide_a_death() -> None:
     assert (found.end_job, found.release_lock) == (True, True)
     alone = died(see(with_steps(pod(dead, phase="Failed"), "pvc-backup-0")))
     assert (alone.end_job, alone.release_lock) == (False, True)
+    lost = died(see(with_steps(pod(running("a-proxy"), terminated()), "pvc-backup-0")))
+    assert (lost.reason, lost.end_job) == ("ReportLost", True)
 
 
 def test_what_was_injected_is_no_run_of_ours() -> None:
@@ -395,6 +406,41 @@ def test_a_successor_that_never_comes_is_missed_in_the_end() -> None:
     """Every wait has a deadline, also the one for a replacement."""
     found = died(see(None, OLD_JOB, awaited_s=600))
     assert (found.reason, found.end_job) == ("PodNotStarted", True)
+
+
+@pytest.mark.parametrize("lost", [EVICTED, None], ids=["evicted", "gone"])
+def test_a_job_does_not_go_on_through_disruptions_without_end(lost: Obj | None) -> None:
+    """One that is evicted each time runs for ever, and keeps all later sessions from running.
+
+    Its Job may have another pod by now, which is stopped and releases its lock itself.
+    """
+    last = MAX_DISRUPTIONS - 1
+    assert see(lost, OLD_JOB, disruptions=last - 1) == see(lost, OLD_JOB)
+    found = died(see(lost, OLD_JOB, disruptions=last))
+    assert (found.reason, found.end_job, found.release_lock) == ("PodDisrupted", True, False)
+    assert found.message.startswith("5 pods of its Job were lost to disruptions")
+    assert "requests.memory" in found.message
+    assert ("low on memory" in found.message) is (lost is not None)
+    # a pod that runs, and one that reports, are no disruptions
+    assert see(pod(running()), OLD_JOB, disruptions=last) == Running()
+    assert see(reported(), OLD_JOB, disruptions=last) == Ended(report())
+
+
+def test_pods_that_are_lost_before_they_run_are_not_awaited_for_ever() -> None:
+    """Each of them would have its own time to start."""
+    fresh = pod(waiting("ContainerCreating"), phase="Pending", age_s=30)
+    assert see(fresh, OLD_JOB, awaited_s=2999) == Waiting(570.0)
+    found = died(see(fresh, OLD_JOB, awaited_s=3000))
+    assert (found.reason, found.end_job) == ("PodDisrupted", True)
+    assert found.message.startswith("for 50m0s its pods were lost before any of them ran")
+
+
+def test_a_job_that_creates_is_ended_by_its_own_deadline() -> None:
+    """What it is killed by are not disruptions alone."""
+    found = verdict(
+        Executor(JOB, EVICTED), now=NOW, limits=LIMITS, replaces=True, disruptions=MAX_DISRUPTIONS
+    )
+    assert found == Waiting(60.0, REPLACED, replaced=True)
 
 
 def test_a_deleted_job_is_the_end() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from controller.api.job_input import ENVIRONMENT_VARIABLE, JobInput
-from controller.api.objects import Uid, name_of
+from controller.api.objects import Uid, name_of, uid_of
 from controller.api.report import RunReport, StepReport, StepState
+from controller.api.report_encoding import encode
 from controller.api.resources import JOB, RESTORE_SESSION, ROLE_BINDING
-from controller.plan import CreateOnce, Finalizer, Plan, Ref, Refusal, SetStatus
+from controller.plan import CreateOnce, Delete, Finalizer, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.observed import Executor, PvcUse, References
 from controller.reconcile.restore_session import plan
 from tests.support.builders import (
@@ -357,7 +358,37 @@ def test_a_disruption_is_remembered_until_the_next_pod_runs() -> None:
     assert conditions_in(planned)["RestoreWaiting"][:2] == ("True", "PodDisrupted")
     waits = restore(status=status_in(planned))
     back = restore_observed(waits, executor=Executor(job(RUNNING), pod(running())))
-    assert conditions_in(plan(back, NOW))["RestoreWaiting"][:2] == ("False", "PodStarted")
+    planned = plan(back, NOW)
+    assert conditions_in(planned)["RestoreWaiting"][:2] == ("False", "PodStarted1")
+    again = restore(status=status_in(planned))
+    for well in (report(), report(failed_host())):
+        done = restore_observed(again, executor=Executor(job(RUNNING), reported(well)))
+        assert verbs(plan(done, NOW)) == [
+            "CreateOnce stash-unlock-restore-bring-back-0",
+            "SetStatus bring-back",
+        ]
+
+
+def test_a_restore_that_is_disrupted_again_and_again_ends() -> None:
+    """As a backup does."""
+    lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
+    entry = {**condition("RestoreWaiting"), "status": "False", "reason": "PodStarted4"}
+    waits = restore(status={**ENSURED, "conditions": [*ENSURED["conditions"], entry]})
+    planned = plan(restore_observed(waits, executor=Executor(job(RUNNING), lost)), NOW)
+    assert verbs(planned) == ["Delete stash-restore-bring-back-0", "SetStatus bring-back"]
+    assert planned.facts["error"].startswith("PodDisrupted: 5 pods of its Job")
+
+
+def test_a_restore_that_an_injected_container_outlives_ends_with_its_job() -> None:
+    """The report is recorded before the Job goes, and its pod with it."""
+    alive = pod(running("a-proxy"), terminated(0, encode(report(), 12_288)))
+    planned = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), alive)), NOW)
+    assert verbs(planned) == ["SetStatus bring-back", "Delete stash-restore-bring-back-0"]
+    gone = planned.writes[-1]
+    assert isinstance(gone, Delete)
+    assert gone.ref.uid == uid_of(job(RUNNING))
+    alone = plan(restore_observed(RUNNING, executor=Executor(job(RUNNING), reported())), NOW)
+    assert verbs(alone) == ["SetStatus bring-back"]
 
 
 def test_a_running_pod_costs_nothing() -> None:
