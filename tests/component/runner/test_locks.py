@@ -45,7 +45,7 @@ def poly1305(text: bytes, r: bytes, s: bytes) -> bytes:
 
 def write_lock(place: Place, *, age_s: float, host: str = "another-host") -> str:
     """Write a lock as restic does (its design document, "Keys, Encryption and MAC")."""
-    key = json.loads(place.restic("cat", "masterkey"))
+    key = json.loads(place.restic("cat", "masterkey", "--no-lock"))
     secret, k, r = (
         subprocess.run(["base64", "-d"], input=text.encode(), capture_output=True).stdout  # noqa: PLW1510
         for text in (key["encrypt"], key["mac"]["k"], key["mac"]["r"])

@@ -373,7 +373,8 @@ def test_a_restore_that_is_disrupted_again_and_again_ends() -> None:
     """As a backup does."""
     lost = pod(terminated(137), phase="Failed", conditions=(DISRUPTED,))
     entry = {**condition("RestoreWaiting"), "status": "False", "reason": "PodStarted4"}
-    waits = restore(status={**ENSURED, "conditions": [*ENSURED["conditions"], entry]})
+    told = [condition("RestoreExecutorEnsured"), entry]
+    waits = restore(status={**ENSURED, "conditions": told})
     planned = plan(restore_observed(waits, executor=Executor(job(RUNNING), lost)), NOW)
     assert verbs(planned) == ["Delete stash-restore-bring-back-0", "SetStatus bring-back"]
     assert planned.facts["error"].startswith("PodDisrupted: 5 pods of its Job")
