@@ -167,7 +167,7 @@ class Creation:
         title = self._title(item)
         if isinstance(err, AlreadyExists):
             return api_verb.failed(item.host, Reason.ALREADY_EXISTS, f"{title}: {err.message}")
-        if classify(err) is Verdict.REFUSED:
+        if classify(err) is Verdict.REFUSED or isinstance(err, NotFound):
             # The server's words, which name the object, come first: what is cut is the end.
             text = f"{title}: {err.message}" if isinstance(err, NotFound) else err.message
             return api_verb.failed(item.host, Reason.CREATION_REFUSED, text + _remedy(err))

@@ -22,6 +22,7 @@ from controller.api.resources import Resource
 from controller.kube.errors import (
     KubeError,
     NotFound,
+    NotServed,
     ServerFault,
     Unauthorized,
     Unreachable,
@@ -367,8 +368,14 @@ def _check_list(resource: Resource, page: Obj) -> None:
 
 
 def find(client: KubeClient, resource: Resource, namespace: str, name: str) -> Obj | None:
-    """Return one object, or None when it, its namespace or its resource does not exist."""
+    """Return one object, or None when it or its namespace does not exist.
+
+    Raises:
+        NotServed: the resource does not exist, which says nothing about its objects.
+    """
     try:
         return client.get(resource, namespace, name)
+    except NotServed:
+        raise
     except NotFound:
         return None

@@ -8,7 +8,8 @@
     ├── VersionTooLarge             the server has not seen that resourceVersion yet (504)
     ├── Conflict                    409: somebody was faster, or a precondition did not hold
     ├── AlreadyExists               409 with reason AlreadyExists
-    ├── NotFound                    404
+    ├── NotFound                    404, and a Status that names what does not exist
+    │   └── NotServed               any other 404: the kind is not served (yet), or a proxy answered
     ├── Invalid                     400, 422 and other 4xx: the same request will fail again
     ├── Forbidden                   403: RBAC, quota or admission
     └── Unauthorized                401: the token was read again already
@@ -82,7 +83,14 @@ class AlreadyExists(KubeError):
 
 
 class NotFound(KubeError):
-    """The object, its namespace or its resource does not exist."""
+    """An object does not exist: that of the request, or its namespace."""
+
+
+class NotServed(NotFound):
+    """Nobody knows the resource: no proof that an object is gone.
+
+    So answers an API server that has just started for kinds whose CRDs it has not read yet.
+    """
 
 
 class Invalid(KubeError):
@@ -113,6 +121,8 @@ def classify(error: KubeError) -> Verdict:
     match error:
         case Conflict() | Expired():
             return Verdict.STALE
+        case NotServed():
+            return Verdict.RETRY
         case AlreadyExists() | NotFound() | Invalid() | Forbidden():
             return Verdict.REFUSED
         case _:
@@ -127,7 +137,10 @@ def error_for(code: int, headers: Mapping[str, str], body: bytes | str | None) -
     status = _status_in(body)
     if status:
         return error_from_status({"code": code, **status}, retry_after=_header(headers))
-    return _error(code, "", f"HTTP {code} without a Kubernetes status", _header(headers))
+    text = f"HTTP {code} without a Kubernetes status"
+    if code == Http.NOT_FOUND:  # so answers a kube-apiserver for a resource that it does not serve
+        text = f"the server could not find the requested resource ({text})"
+    return _error(code, "", text, _header(headers))
 
 
 def error_from_status(status: Mapping[str, Any], *, retry_after: str = "") -> KubeError:
@@ -151,10 +164,13 @@ def error_from_status(status: Mapping[str, Any], *, retry_after: str = "") -> Ku
         reason,
         str(status.get("message") or "no message"),
         retry_after or (str(seconds) if isinstance(seconds, int) else ""),
+        is_named=bool(details.get("name")),
     )
 
 
-def _error(code: int, reason: str, message: str, retry_after: str) -> KubeError:
+def _error(
+    code: int, reason: str, message: str, retry_after: str, *, is_named: bool = False
+) -> KubeError:
     if code == Http.TOO_MANY_REQUESTS or (code == Http.SERVICE_UNAVAILABLE and retry_after):
         return Throttled(message, code=code, reason=reason, retry_after_s=_seconds(retry_after))
     kind: type[KubeError]
@@ -168,7 +184,7 @@ def _error(code: int, reason: str, message: str, retry_after: str) -> KubeError:
         case Http.CONFLICT, _:
             kind = Conflict
         case Http.NOT_FOUND, _:
-            kind = NotFound
+            kind = NotFound if is_named else NotServed
         case Http.FORBIDDEN, _:
             kind = Forbidden
         case Http.UNAUTHORIZED, _:

@@ -33,7 +33,7 @@ class KubeClient(Protocol):
     def get(
         self, resource: Resource, namespace: str, name: str, *, timeout_s: float = READ_S
     ) -> Obj:
-        """Return one object; NotFound when there is none."""
+        """Return one object; NotFound when there is none, NotServed when nobody knows the kind."""
 
     def list_page(
         self,

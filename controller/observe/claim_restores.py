@@ -4,7 +4,8 @@ Live reads come once before the Job, because what is missing then is a final ver
 has ended, of claims that the cache misses (D10), and of Events when nothing changes for a while.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,7 +24,9 @@ from controller.api.objects import (
 from controller.api.resources import RESTORE_SESSION, ROLE_BINDING
 from controller.api.restore import RestoreSessionSpec
 from controller.build.claims import Claim, claims_of
+from controller.kube.errors import NotServed
 from controller.observe.caches import BY_SESSION, project_claim
+from controller.observe.live import UNREADABLE
 from controller.observe.live_storage import (
     read_claim_words,
     read_claims,
@@ -35,7 +38,7 @@ from controller.observe.live_storage import (
 )
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
-from controller.reconcile.claim_checks import awaited, deadline, is_own, sources_since
+from controller.reconcile.claim_checks import awaited, deadline, is_own, sources_since, timed_out_at
 from controller.reconcile.claim_observed import ClaimRestoreObserved, Storage
 from controller.reconcile.claim_outcome import told_before, unclear_volume
 from controller.reconcile.claim_restore import executor_recorded, job_name, problems_of
@@ -98,6 +101,19 @@ class ClaimRestoreObserver:
     # before the Job
 
     def _sources(self, seen: ClaimRestoreObserved, now: datetime) -> Storage:
+        """Return what decides whether the claims can be made, or why that cannot be read.
+
+        The latter once `timeOut` has passed: before, the whole turn is tried again.
+        """
+        try:
+            return self._read_sources(seen, now)
+        except UNREADABLE as err:
+            until = timed_out_at(seen.session, seen.spec, now)
+            if until is None or now < until:
+                raise
+            return Storage(unreadable=str(err))
+
+    def _read_sources(self, seen: ClaimRestoreObserved, now: datetime) -> Storage:
         """Return what decides whether the claims can be made; the snapshots alone at first."""
         claims = claims_of(seen.spec)
         namespace = namespace_of(seen.session)
@@ -130,14 +146,20 @@ class ClaimRestoreObserver:
         """Return VolumeSnapshots by name; those that the cache has not are not ours, or gone.
 
         Or it has none at all: that the kind is not served is no verdict on a snapshot (D10).
+
+        Raises:
+            NotServed: the kind is there, and not served yet. One that was removed took them along.
         """
         caches = self._sight.caches
         found = {} if live else {name: caches.snapshots.get(Key(namespace, name)) for name in names}
         missing = [name for name in names if found.get(name) is None]
-        read = {
-            name_of(snapshot): snapshot
-            for snapshot in read_snapshots(self._sight.client, namespace, names=missing)
-        }
+        try:
+            listed = read_snapshots(self._sight.client, namespace, names=missing)
+        except NotServed:
+            if caches.snapshots_defined():
+                raise
+            listed = ()
+        read = {name_of(snapshot): snapshot for snapshot in listed}
         return {name: found.get(name) or read.get(name) for name in names}
 
     def _classes(self, names: Iterable[str]) -> Mapping[str, Obj | None]:
@@ -168,11 +190,15 @@ class ClaimRestoreObserver:
         return replace(seen, storage=self._made(seen, now))
 
     def _made(self, seen: ClaimRestoreObserved, now: datetime) -> Storage:
-        """Return the claims; and of those that are not bound why, as far as it is time to ask."""
+        """Return the claims; and of those that are not bound why, as far as it is time to ask.
+
+        What only explains may be unreadable; without the rest the session waits for its deadline.
+        """
         session, client = seen.session, self._sight.client
         namespace = namespace_of(session)
         claims = claims_of(seen.spec)
-        found = self._claims(session, claims)
+        unread: list[str] = []
+        found = self._claims(session, claims, unread)
         unbound = [claim for claim in claims if _is_unbound(found.get(claim.name), session)]
         since = since_of(session, found.values(), now)
         asks = asks_events(since, now, seen.limits.pending_s)
@@ -183,29 +209,41 @@ class ClaimRestoreObserver:
         snapshots: Mapping[str, Obj | None] = {}
         if unbound:
             names = tuple(dict.fromkeys(claim.snapshot for claim in unbound))
-            snapshots = (
-                self._snapshots(namespace, names)
-                if asks or first
-                else {
-                    name: snapshot
-                    for name in names
-                    if (snapshot := self._sight.caches.snapshots.get(Key(namespace, name)))
-                }
-            )
+            if asks or first:
+                with suppress(*UNREADABLE):
+                    snapshots = self._snapshots(namespace, names)
+            else:
+                cache = self._sight.caches.snapshots
+                known = ((name, cache.get(Key(namespace, name))) for name in names)
+                snapshots = {name: snapshot for name, snapshot in known if snapshot}
+        classes: Mapping[str, Obj | None] = {}
+        if first:
+            try:
+                classes = self._classes(_classes_of(found, unbound))
+            except UNREADABLE:
+                if now < until:  # which claims wait for a pod is told in this turn, or never
+                    raise
+        volumes: dict[str, Obj | None] = {}
+        for claim in claims:
+            if name := unclear_volume(found.get(claim.name), session):
+                with _noted(unread):
+                    volumes[name] = read_volume(client, name)
         return Storage(
             claims=found,
             snapshots=snapshots,
-            classes=self._classes(_classes_of(found, unbound)) if first else {},
-            volumes={
-                name: read_volume(client, name)
-                for claim in claims
-                if (name := unclear_volume(found.get(claim.name), session))
-            },
+            classes=classes,
+            volumes=volumes,
             words=read_claim_words(client, namespace, uids) if uids else {},
+            unreadable=next(iter(unread), ""),
         )
 
-    def _claims(self, session: Obj, claims: Sequence[Claim]) -> Mapping[str, Obj | None]:
-        """Return the claims by name; live before one is missed, but for what failed before."""
+    def _claims(
+        self, session: Obj, claims: Sequence[Claim], unread: list[str]
+    ) -> Mapping[str, Obj | None]:
+        """Return the claims by name; live before one is missed, but for what failed before.
+
+        What cannot be read is left out, and noted in `unread`.
+        """
         found: dict[str, Obj | None] = {
             name_of(claim): claim
             for claim in self._sight.caches.claims.by_index(BY_SESSION, uid_of(session))
@@ -213,10 +251,20 @@ class ClaimRestoreObserver:
         }
         settled = told_before(status(session).get("stats") or ()).failures
         missing = [c.name for c in claims if c.name not in found and c.name not in settled]
-        read = read_claims(self._sight.client, namespace_of(session), missing) if missing else {}
-        for name in missing:
-            found[name] = project_claim(read[name]) if name in read else None
+        if missing:
+            with _noted(unread):
+                read = read_claims(self._sight.client, namespace_of(session), missing)
+                found |= {n: project_claim(read[n]) if n in read else None for n in missing}
         return found
+
+
+@contextmanager
+def _noted(unread: list[str]) -> Iterator[None]:
+    """Go on without what cannot be read, and note why."""
+    try:
+        yield
+    except UNREADABLE as err:
+        unread.append(str(err))
 
 
 def _is_unbound(claim: Obj | None, session: Obj) -> bool:

@@ -4,6 +4,8 @@ import binascii
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable
 
+import structlog
+
 from controller.api.names import LABEL_LIMIT, bounded
 from controller.api.objects import Key, Obj, dig, is_live, labels_of, name_of, uid_of
 from controller.api.resources import (
@@ -17,10 +19,18 @@ from controller.api.resources import (
 )
 from controller.build.labels import CREATED_BY, INVOKER_NAME, INVOKER_TYPE
 from controller.kube.client import KubeClient, find
+from controller.kube.errors import Forbidden, NotFound, ServerFault
 from controller.reconcile.observed import PvcUse, Secret
 from controller.reconcile.pod_end import has_ended
 
+log = structlog.get_logger()
+
 EVENTS_SHOWN = 3
+UNREADABLE = (Forbidden, NotFound, ServerFault)
+"""What an API server may answer for ever without telling what there is: a right was taken away, a
+kind is not served, a part of it is broken. No verdict follows from it, and no limit waits for it.
+What it does not answer at all, or asks to repeat, is tried again: nothing else would work either.
+"""
 
 
 def read_secret(client: KubeClient, key: Key) -> Secret:
@@ -135,11 +145,16 @@ def read_movers(
 def read_words(client: KubeClient, job: Obj) -> tuple[str, ...]:
     """Return why a Job has no pod, in the words of the Job controller and of what stopped it.
 
-    By the Job's uid: one of that name in an earlier life has Events too.
+    By the Job's uid: one of that name in an earlier life has Events too. They only explain: when
+    they cannot be read there are none.
     """
     key = Key(str(dig(job, "metadata", "namespace")), name_of(job))
     of = f"involvedObject.kind=Job,involvedObject.name={key.name},involvedObject.uid={uid_of(job)}"
     selector = f"{of},type=Warning"
-    page = client.list_page(CORE_EVENT, key.namespace, field_selector=selector)
+    try:
+        page = client.list_page(CORE_EVENT, key.namespace, field_selector=selector)
+    except UNREADABLE as err:
+        log.debug("events_unreadable", about=str(key), error=str(err))
+        return ()
     texts = [str(event.get("message") or "") for event in page.get("items") or ()]
     return tuple(dict.fromkeys(text for text in reversed(texts) if text))[:EVENTS_SHOWN]

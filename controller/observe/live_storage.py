@@ -5,6 +5,8 @@ Few requests, whatever the number of claims: a handful is read one by one, more 
 
 from collections.abc import Iterable, Mapping
 
+import structlog
+
 from controller.api.objects import Key, Obj, Uid, annotations_of, dig, meta, name_of
 from controller.api.resources import (
     CORE_EVENT,
@@ -17,9 +19,10 @@ from controller.api.resources import (
 )
 from controller.api.workload import WORKLOADS
 from controller.kube.client import KubeClient, find
-from controller.kube.errors import NotFound
 from controller.observe.caches import project_snapshot
-from controller.observe.live import EVENTS_SHOWN, each
+from controller.observe.live import EVENTS_SHOWN, UNREADABLE, each
+
+log = structlog.get_logger()
 
 FEW = 3
 """So many are read one by one: a list has all claims of a namespace."""
@@ -49,10 +52,10 @@ def read_snapshots(
 ) -> tuple[Obj, ...]:
     """Return VolumeSnapshots as the cache would hold them.
 
-    With `names` the selector is ignored, and there are none while the kind is not served.
+    With `names` the selector is ignored.
 
     Raises:
-        NotFound: without names, while the kind is not served.
+        NotServed: the kind is not served, or not yet.
     """
     if names is not None:
         found: Iterable[Obj] = _by_name(client, VOLUME_SNAPSHOT, namespace, names).values()
@@ -68,10 +71,7 @@ def _by_name(
     if len(wanted) <= FEW:
         found = ((name, find(client, resource, namespace, name)) for name in wanted)
         return {name: obj for name, obj in found if obj is not None}
-    try:
-        listed = {name_of(obj): obj for obj in each(client, resource, namespace)}
-    except NotFound:
-        return {}
+    listed = {name_of(obj): obj for obj in each(client, resource, namespace)}
     return {name: listed[name] for name in wanted if name in listed}
 
 
@@ -110,16 +110,21 @@ def read_claim_words(
     """Return by name why claims are not bound, in the words of who should bind them.
 
     Warnings come first. Events of a former claim of the same name outlive it: the uid decides.
+    They only explain: when they cannot be read there are none.
     """
     kind = f"involvedObject.kind={PVC.kind}"
     selectors = [kind]
     if len(uids) <= FEW:
         selectors = [f"{kind},involvedObject.uid={uid}" for uid in uids.values()]
-    events = [
-        event
-        for selector in selectors
-        for event in each(client, CORE_EVENT, namespace, field_selector=selector)
-    ]
+    try:
+        events = [
+            event
+            for selector in selectors
+            for event in each(client, CORE_EVENT, namespace, field_selector=selector)
+        ]
+    except UNREADABLE as err:
+        log.debug("events_unreadable", about=", ".join(uids), error=str(err))
+        events = []
     events.reverse()  # the newest first
     texts: dict[str, dict[str, None]] = {}
     for event in sorted(events, key=lambda event: event.get("type") != "Warning"):

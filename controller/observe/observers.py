@@ -15,6 +15,7 @@ from controller.api.objects import (
     Key,
     Obj,
     dig,
+    finalizers_of,
     is_deleting,
     name_of,
     status,
@@ -26,6 +27,7 @@ from controller.api.resources import (
     TASK,
 )
 from controller.api.restore import RestoreSessionSpec
+from controller.build.hook import POST_HOOK
 from controller.kube.client import find
 from controller.observe.caches import (
     BY_INVOKER,
@@ -34,6 +36,7 @@ from controller.observe.caches import (
     is_snapshotter,
 )
 from controller.observe.claim_restores import ClaimRestoreObserver
+from controller.observe.live import UNREADABLE
 from controller.observe.repository_users import Contenders, contenders, neighbours
 from controller.observe.sight import Sight
 from controller.observe.snapshot_sessions import SnapshotSessionObserver
@@ -148,10 +151,18 @@ class SessionObserver:
         )
 
     def _configuration(self, session: Obj, key: Key) -> Obj | None:
-        """Return the configuration; live before a verdict that it does not exist (D10)."""
+        """Return the configuration; live before a verdict that it does not exist (D10).
+
+        Of a session that is held the cache has had it: when nobody can say more, it is gone, and
+        an application that stands still does not wait for whoever took the right, or our kinds.
+        """
         found = self._sight.caches.configurations.get(key)
         if found is None and not is_final(session) and key.name:
-            found = find(self._sight.client, BACKUP_CONFIGURATION, key.namespace, key.name)
+            try:
+                found = find(self._sight.client, BACKUP_CONFIGURATION, key.namespace, key.name)
+            except UNREADABLE:
+                if POST_HOOK not in finalizers_of(session):
+                    raise
         return found
 
     def _siblings(self, session: Obj, invoker: Key) -> tuple[Obj, ...]:

@@ -38,6 +38,7 @@ from controller.build.labels import REPOSITORY_NAME, REPOSITORY_UID
 from controller.kube.client import KubeClient, find
 from controller.observe.caches import BY_OWNER, Caches, Lister, newest, project_job, project_pod
 from controller.observe.live import (
+    UNREADABLE,
     read_job,
     read_pods,
     read_pvc,
@@ -120,7 +121,17 @@ class Sight:
         return found if found and uid_of(found) == annotations.get(REPOSITORY_UID) else None
 
     def executor(self, session: Obj, job_name: str) -> Executor:
-        """Return the Job of a session and its newest pod; live where the caches may lag (D10)."""
+        """Return the Job of a session and its newest pod; live where the caches may lag (D10).
+
+        An answer that tells nothing must stop no limit of the session: an application may stand
+        still until one of them is over.
+        """
+        try:
+            return self._executor(session, job_name)
+        except UNREADABLE as err:
+            return Executor(self._cached_job(session, job_name), unreadable=str(err))
+
+    def _executor(self, session: Obj, job_name: str) -> Executor:
         job = self._cached_job(session, job_name)
         key = Key(namespace_of(session), job_name)
         if job is None:

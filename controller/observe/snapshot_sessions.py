@@ -34,9 +34,9 @@ from controller.api.workload import volumes_of
 from controller.build.creation import told_hosts
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
-from controller.kube.errors import Forbidden, NotFound, ServerFault
+from controller.kube.errors import NotFound
 from controller.observe.caches import BY_INVOKER, BY_SESSION, BY_SOURCE, invoker_index
-from controller.observe.live import read_job
+from controller.observe.live import UNREADABLE, read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
 from controller.observe.sight import Sight
 from controller.plan import Ref, Refusal
@@ -108,9 +108,11 @@ class SnapshotSessionObserver:
         is_held = POST_HOOK in finalizers_of(session)
         if is_final(session) or (is_deleting(session) and not is_held):
             return seen
+        # What has begun says itself how far the hook came: nothing waits for a read of its Job.
+        is_unclear = is_held and not is_begun(session)
         seen = replace(
             seen,
-            pre=self._hook(session, Type.PRE_BACKUP_HOOK, "pre", live=is_held),
+            pre=self._hook(session, Type.PRE_BACKUP_HOOK, "pre", live=is_unclear),
             post=self._hook(session, Type.POST_BACKUP_HOOK, "post"),
             snapshots=tuple(sight.caches.snapshots.by_index(BY_SESSION, uid_of(session))),
             kept=self._kept(session),
@@ -119,7 +121,7 @@ class SnapshotSessionObserver:
         seen = replace(seen, executor=self._executor(seen))
         now = sight.now()
         if needs_reading(seen, now):
-            seen = replace(seen, reading=replace(self._reading(seen), told=self._told(seen)))
+            seen = replace(seen, reading=self._read(seen))
         if is_look_due(seen, now):
             seen = self._looked_for(seen)
         kept = (*seen.kept, *self._adopted(seen))
@@ -139,6 +141,19 @@ class SnapshotSessionObserver:
         if ensured == "True" and not _is_covered(seen):
             return self._sight.executor(session, name)
         return self._sight.made(session, name)
+
+    def _read(self, seen: SnapshotSessionObserved) -> Reading:
+        """Return the target and its claims, or why they cannot be read.
+
+        An application may stand still, and its limits have to go on. Before there is a hook nothing
+        does: the whole turn is tried again then.
+        """
+        try:
+            return replace(self._reading(seen), told=self._told(seen))
+        except UNREADABLE as err:
+            if not is_begun(seen.session) and seen.pre.job is None:
+                raise
+            return Reading(unreadable=str(err))
 
     def _reading(self, seen: SnapshotSessionObserved) -> Reading:
         target = seen.spec.target if seen.spec else None
@@ -174,7 +189,7 @@ class SnapshotSessionObserver:
         selector = f"{SESSION_UID}={uid_of(seen.session)}"
         try:
             found = read_snapshots(client, namespace, label_selector=selector)
-        except (NotFound, Forbidden, ServerFault) as err:
+        except UNREADABLE as err:
             if not isinstance(err, NotFound) or self._sight.caches.snapshots_defined():
                 return replace(seen, unlistable=str(err))
             found = ()
@@ -195,7 +210,7 @@ class SnapshotSessionObserver:
             return ()
         try:
             listed = read_snapshots(self._sight.client, namespace_of(seen.session))
-        except (NotFound, Forbidden, ServerFault):
+        except UNREADABLE:
             return ()  # they are there for the next session
         return tuple(snapshot for snapshot in listed if is_of_stash(snapshot))
 

@@ -47,6 +47,9 @@ def awaited(claims: Iterable[Claim], storage: Storage, namespace: str) -> Mappin
 
 def snapshot_problem(claim: Claim, storage: Storage, namespace: str) -> str | None:
     """Say why the VolumeSnapshot of a claim is no source, None when it is one."""
+    if storage.unreadable and claim.snapshot not in storage.snapshots:
+        name = f"VolumeSnapshot {namespace}/{claim.snapshot}"
+        return f"{name}, or what it is to be restored with, cannot be read: {storage.unreadable}"
     if gone := snapshot_gone(claim, storage, namespace):
         return gone
     snapshot = storage.snapshots[claim.snapshot]

@@ -28,6 +28,8 @@ class Storage:
     """PersistentVolumes by name, where the name alone does not say that one was made anew."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Texts of Events, by claim."""
+    unreadable: str = ""
+    """Why something could not be read: what should be in a map and is not may exist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,16 @@ def hosts_of(
     claims: Iterable[Claim], seen: ClaimRestoreObserved, told: Told, now: datetime
 ) -> tuple[Host, ...]:
     """Return how each claim is, in their order."""
-    return tuple(_host(claim, seen, told, now) for claim in claims)
+    return tuple(
+        _unread_claim(claim, seen, told) or _host(claim, seen, told, now) for claim in claims
+    )
+
+
+def _unread_claim(claim: Claim, seen: ClaimRestoreObserved, told: Told) -> Host | None:
+    """Return a claim that may exist and cannot be read; not one that the Job could not create."""
+    if claim.name in told.failures or not _is_unread(claim.name, seen.storage.claims, seen):
+        return None
+    return _unread(claim, f"PersistentVolumeClaim {namespace_of(seen.session)}/{claim.name}", seen)
 
 
 def _host(claim: Claim, seen: ClaimRestoreObserved, told: Told, now: datetime) -> Host:
@@ -179,6 +188,8 @@ def _bound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, now:
     what is in that one did not come from the snapshot.
     """
     volume = str(dig(found, "spec", "volumeName") or "")
+    if unclear_volume(found, seen.session) and _is_unread(volume, seen.storage.volumes, seen):
+        return _unread(claim, f"whether PersistentVolume {volume} was made for {name}", seen)
     is_new = _is_named_after(found) or _was_made_for(found, seen.storage.volumes.get(volume))
     if not (_was_asked(found) and is_new):
         text = (
@@ -191,6 +202,16 @@ def _bound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, now:
     ended = parse_time(str(changed)) if changed else now
     seconds = (ended - parse_time(meta(found)["creationTimestamp"])).total_seconds()
     return Host(claim.name, Phase.SUCCEEDED, duration_s=max(0.0, seconds))
+
+
+def _is_unread(name: str, found: Mapping[str, Obj | None], seen: ClaimRestoreObserved) -> bool:
+    """Tell whether something could not be read: nobody knows whether it exists."""
+    return bool(seen.storage.unreadable) and name not in found
+
+
+def _unread(claim: Claim, what: str, seen: ClaimRestoreObserved) -> Host:
+    said = f"{what} cannot be read: {seen.storage.unreadable}"
+    return Host(claim.name, Phase.RUNNING, Reason.CLAIM_NOT_BOUND.value, said, said=said)
 
 
 def _unbound(claim: Claim, found: Obj, name: str, seen: ClaimRestoreObserved, told: Told) -> Host:

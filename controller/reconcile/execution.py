@@ -23,6 +23,8 @@ from controller.reconcile.verdicts import Died, Running, Verdict, Waiting
 ORPHANED = "its Job was deleted, a pod of it may still run"
 ORPHAN_S = 3900.0
 """How long such a pod may run without end in sight: the runner's own patience, and its start."""
+UNREADABLE_S = 10.0
+"""How soon an API server that did not say what there is gets asked again."""
 LOST_S = 300
 """How long after its end was due a pod, or a Job, is still believed to come to it."""
 MAX_DISRUPTIONS = 5
@@ -93,14 +95,17 @@ def _verdict(
     replaces: bool,
 ) -> Verdict:
     job, pod = executor.job, executor.pod
+    if executor.unreadable:  # neither that it lives nor that it is dead
+        words = f"what became of its pod cannot be read: {executor.unreadable}"
+        return Waiting(UNREADABLE_S, words)
     if pod is not None:
         found = _pod_verdict(pod, job, awaited=awaited_since is not None, replaces=replaces)
         if isinstance(found, Running):
             found = _given_up(pod, job, now, time_out_s, locks=not replaces) or found
         if found is not None:
             return found
-    if failure := job_condition(job, "Failed"):
-        return _job_failed(failure, executor)
+    if died := _job_ended(executor):
+        return died
     if job is None:
         left_s = _survivor_left_s(executor, now, time_out_s) if replaces else 0.0
         if executor.job_gone and pod is None and left_s <= 0:
@@ -110,8 +115,6 @@ def _verdict(
         # Nothing wakes a session for a pod whose Job is gone.
         words = ORPHANED if left_s > 0 else ""
         return Waiting(min(left_s or limits.quiet_pod_s, limits.quiet_pod_s), words)
-    if pod is None and executor.pods_gone and job_condition(job, "Complete"):
-        return Died("ReportLost", "its pod was removed before its report could be read")
     return not_started(job, executor, now=now, limits=limits, awaited_since=awaited_since)
 
 
@@ -189,7 +192,13 @@ def _given_up(
     return Running(left_s) if left_s > 0 else died
 
 
-def _job_failed(failure: Obj, executor: Executor) -> Died:
+def _job_ended(executor: Executor) -> Died | None:
+    """Return the end of a Job whose pod says nothing of it, None when it has not ended."""
+    failure = job_condition(executor.job, "Failed")
+    if not failure:
+        if executor.pod is None and executor.pods_gone and job_condition(executor.job, "Complete"):
+            return Died("ReportLost", "its pod was removed before its report could be read")
+        return None
     reason = str(failure.get("reason") or "JobFailed")
     words = f" ({'; '.join(executor.words)})" if executor.words else ""
     if executor.pods_gone and reason == "BackoffLimitExceeded":

@@ -141,6 +141,8 @@ def progress(
         if left_s > 0:
             return _busy(found, left_s)
         text = f"its Job did not end in time ({format_seconds(job_s)})"
+        if executor.unreadable:
+            text += f"; what became of its pod cannot be read: {executor.unreadable}"
         found = Died(Reason.HOOK_TIMED_OUT, text)
     if repeats and not is_stopping and _is_lost(found):
         return Lost(_failure(found), tries_of(entry))

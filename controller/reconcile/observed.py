@@ -92,7 +92,8 @@ class Executor:
     `job_gone` and `pods_gone` are set only after a live read said so (D10): the caches of different
     kinds are not ordered. With a Job that is gone, `pod` is one that has ended; while one has not,
     there is neither `pod` nor `pods_gone`, but a `survivor`. `words` are the texts of Events about
-    a pod that does not appear.
+    a pod that does not appear. `unreadable` says why a live read gave no answer: from what is not
+    here nothing follows then.
     """
 
     job: Obj | None = None
@@ -101,6 +102,7 @@ class Executor:
     pods_gone: bool = False
     survivor: Obj | None = None
     words: tuple[str, ...] = ()
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

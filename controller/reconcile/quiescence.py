@@ -7,7 +7,7 @@ was set going again is not what the hooks are for: it is no success.
 from datetime import datetime
 
 from controller.api.conditions import Type, status_of
-from controller.api.objects import annotations_of
+from controller.api.objects import annotations_of, meta, status
 from controller.api.report import Reason
 from controller.api.text import format_seconds, parse_go_duration_s, parse_time
 from controller.reconcile.snapshot_hooks import post_hook_of
@@ -36,6 +36,20 @@ def quiesced_left_s(seen: SnapshotSessionObserved, hosts: Hosts, now: datetime) 
     if hook is None or hook.policy != "Always":
         return None
     return quiesce_limit_s(seen) - (now - parse_time(pre["lastTransitionTime"])).total_seconds()
+
+
+def unread_left_s(seen: SnapshotSessionObserved, now: datetime) -> float:
+    """Return for how long a target is waited for that cannot be read after the preBackup hook.
+
+    Whatever the policy: nothing is being cut, and the outcome is what it waits for. The hook's own
+    Job tells since when as long as the status does not.
+    """
+    conditions = target_conditions(seen.session)
+    pre = next((c for c in conditions if c.get("type") == Type.PRE_BACKUP_HOOK.value), {})
+    since = pre.get("lastTransitionTime") or meta(seen.pre.job or seen.session)["creationTimestamp"]
+    left_s = quiesce_limit_s(seen) - (now - parse_time(since)).total_seconds()
+    deadline = status(seen.session).get("sessionDeadline")
+    return min(left_s, (parse_time(deadline) - now).total_seconds()) if deadline else left_s
 
 
 def quiesce_limit_s(seen: SnapshotSessionObserved) -> float:

@@ -46,6 +46,7 @@ from controller.reconcile.hook_execution import (
 from controller.reconcile.owed_hook import owed_annotations, owed_hook
 from controller.reconcile.references import target_text
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
+from controller.reconcile.snapshot_sources import unreadable_text
 from controller.reconcile.snapshot_status import target_conditions
 
 REFUSED_S = 10.0
@@ -167,7 +168,8 @@ def _begin(
     if not allowed and phase is not None:
         return Step(is_done=True, condition=skipped(POST_BACKUP, hook.policy, phase))
     if isinstance(hook.job, str):
-        return _failed(hook.job)
+        is_unread = seen.reading is not None and seen.reading.unreadable
+        return _refused(seen, hook.job, state, now) if is_unread else _failed(hook.job)
     writes, refusal = hook.writes, seen.refusal
     if refusal is not None and refusal.write in writes:
         if refusal.reason != FOREIGN_NAMESAKE or refusal.write == writes[-1]:
@@ -260,6 +262,8 @@ def _job(
     if spec.target is None:
         return "its BackupConfiguration names no target"
     ref = spec.target.ref
+    if seen.reading is not None and seen.reading.unreadable:
+        return unreadable_text(spec, seen.reading, namespace_of(seen.session))
     if target is None:
         where = target_text(ref, namespace_of(seen.session))
         return target_found(Type.BACKUP_TARGET_FOUND, where, found=False, problem=None).message

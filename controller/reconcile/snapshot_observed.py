@@ -16,12 +16,14 @@ NO_JOB = Executor()
 class Reading:
     """The target as it was read live, None when it does not exist, and those claims that exist.
 
-    `told` are the claims that a Job is told to snapshot which no status speaks of yet.
+    `told` are the claims that a Job is told to snapshot which no status speaks of yet. `unreadable`
+    says why nothing could be read: nothing is known then, also not that the target is gone.
     """
 
     target: Obj | None = None
     claims: Mapping[str, Obj] = field(default_factory=dict)
     told: tuple[str, ...] | None = None
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

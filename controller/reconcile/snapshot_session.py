@@ -29,6 +29,7 @@ from controller.plan import Delete, Plan, Ref, Write
 from controller.reconcile import retry
 from controller.reconcile.backup_start import hindrance
 from controller.reconcile.closing import closing_writes
+from controller.reconcile.execution import UNREADABLE_S
 from controller.reconcile.hook_execution import (
     POST_BACKUP,
     PRE_BACKUP,
@@ -41,10 +42,11 @@ from controller.reconcile.hook_execution import (
     retold,
 )
 from controller.reconcile.owed_hook import is_owed, owed_hook, release
+from controller.reconcile.quiescence import unread_left_s
 from controller.reconcile.snapshot_end import background
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_settlement import abandoned, settle
-from controller.reconcile.snapshot_sources import Sources, sources_of
+from controller.reconcile.snapshot_sources import Sources, sources_of, unreadable_text
 from controller.reconcile.snapshot_start import (
     begin,
     creation_writes,
@@ -83,7 +85,7 @@ def _plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         if is_begun(session):
             return _follow(seen, now)
         if seen.executor.job is not None or seen.pre.job is not None:
-            return record(seen, now)
+            return _unread(seen, now) or record(seen, now)
         if not is_deleting(session):
             return begin(seen, now)
         if is_owed(session):
@@ -142,7 +144,7 @@ def _follow(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     conditions = target_conditions(session)
     ensured = status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED)
     if ensured is None and status_of(conditions, Type.PRE_BACKUP_HOOK) == "True":
-        return _create_after_hook(seen, now)
+        return _unread(seen, now) or _create_after_hook(seen, now)
     return settle(seen, hosts_of(seen, now), now)
 
 
@@ -211,11 +213,24 @@ def _create_after_hook(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     return started_plan(seen, writes, new)
 
 
+def _unread(seen: SnapshotSessionObserved, now: datetime) -> Plan | None:
+    """Wait for a target that cannot be read; None when it can, or nobody may wait any longer."""
+    if seen.reading is None or not seen.reading.unreadable or abandoned(seen):
+        return None
+    left_s = unread_left_s(seen, now)
+    if left_s <= 0:
+        return None
+    facts = {"step": "waiting_for_target", "words": seen.reading.unreadable}
+    return Plan(requeue_after_s=min(left_s, UNREADABLE_S), facts=facts)
+
+
 def _sources(seen: SnapshotSessionObserved) -> Sources | str:
     if seen.refusal is not None:
         return seen.refusal.message
     if seen.spec is None:
         return "its BackupConfiguration is malformed by now"
+    if seen.reading is not None and seen.reading.unreadable:
+        return unreadable_text(seen.spec, seen.reading, namespace_of(seen.session))
     sources = sources_of(seen.spec, seen.reading or Reading(), namespace_of(seen.session))
     if isinstance(sources, Sources) and not sources.claims:
         return f"none of its claims can be snapshotted. {outcome_of(sources.failed).error}"

@@ -75,6 +75,12 @@ def sources_of(spec: BackupConfigurationSpec, reading: Reading, namespace: str) 
     return Sources(tuple(good), tuple(failed), volumes.left_out)
 
 
+def unreadable_text(spec: BackupConfigurationSpec, reading: Reading, namespace: str) -> str:
+    """Return that the target, or a claim of it, cannot be read: no word on whether it exists."""
+    where = target_text(spec.target.ref, namespace) if spec.target else "its target"
+    return f"{where}, or a claim of it, cannot be read: {reading.unreadable}"
+
+
 def _problem(key: str, claim: Obj | None) -> tuple[str, str] | None:
     name = f"PersistentVolumeClaim {key}"
     if claim is None:

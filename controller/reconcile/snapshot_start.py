@@ -150,9 +150,13 @@ def started_plan(seen: SnapshotSessionObserved, writes: tuple[Write, ...], new: 
 
 
 def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
-    """Write down a Job that a crash hid: it is there, and nothing else is left to decide."""
+    """Write down a Job that a crash hid: it is there, and nothing else is left to decide.
+
+    Of a target that cannot be read no claims are written down, so that none can be forgotten: the
+    preBackup hook is followed by another look.
+    """
     sources = None
-    if seen.spec is not None and seen.reading is not None:
+    if seen.spec is not None and seen.reading is not None and not seen.reading.unreadable:
         found = sources_of(seen.spec, seen.reading, namespace_of(seen.session))
         sources = None if isinstance(found, str) else found
         if seen.reading.told is not None:

@@ -1,5 +1,6 @@
 """controller.kube against a real API server: paging, watches, tokens, preconditions."""
 
+import dataclasses
 import shutil
 import subprocess
 import threading
@@ -11,14 +12,23 @@ from uuid import uuid4
 import pytest
 
 from controller.api.objects import Obj, meta, name_of, resource_version_of, uid_of
-from controller.api.resources import BACKUP_SESSION, NAMESPACE, ROLE, SECRET, Resource
-from controller.kube.client import Client
+from controller.api.resources import (
+    BACKUP_SESSION,
+    CRD,
+    NAMESPACE,
+    ROLE,
+    SECRET,
+    STORAGE_CLASS,
+    Resource,
+)
+from controller.kube.client import Client, find
 from controller.kube.config import TokenFile, connect
 from controller.kube.errors import (
     AlreadyExists,
     Conflict,
     Invalid,
     NotFound,
+    NotServed,
     Unauthorized,
     Unreachable,
 )
@@ -211,6 +221,58 @@ def test_refusals_have_their_class(client: Client, namespace: str) -> None:
     client.delete(SECRET, namespace, "s", uid=uid_of(created))
     with pytest.raises(NotFound):
         client.get(SECRET, namespace, "s")
+
+
+def test_only_an_object_that_does_not_exist_is_none(client: Client, namespace: str) -> None:
+    """A resource that is not served answers 404 as well: nobody knows its objects then."""
+    for resource in (SECRET, BACKUP_SESSION):
+        assert find(client, resource, namespace, "absent") is None
+        assert find(client, resource, "absent", "absent") is None
+    assert find(client, STORAGE_CLASS, "", "absent") is None
+    no_version = dataclasses.replace(BACKUP_SESSION, version="v9")
+    no_group = dataclasses.replace(SECRET, group="nobody.example")
+    no_kind = dataclasses.replace(STORAGE_CLASS, plural="nothings")
+    for resource, where in ((no_version, namespace), (no_group, namespace), (no_kind, "")):
+        with pytest.raises(NotServed, match="could not find the requested resource"):
+            find(client, resource, where, "absent")
+        with pytest.raises(NotServed):
+            client.list_page(resource, where)
+    with pytest.raises(NotFound) as missing:
+        client.create(SECRET, "absent", secret("absent", "s"))
+    assert not isinstance(missing.value, NotServed)
+
+
+def test_a_definition_that_was_made_again_is_no_proof_that_an_object_is_gone(
+    client: Client, namespace: str
+) -> None:
+    """Until its kind is served each answer is NotServed, then NotFound: never before."""
+    group = f"g{uuid4().hex[:8]}.example"
+    things = Resource(group, "v1", "Thing", "things")
+    with pytest.raises(NotServed):
+        find(client, things, namespace, "x")
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
+    }  # fmt: skip
+    spec = {
+        "group": group, "scope": "Namespaced", "versions": [version],
+        "names": {"kind": "Thing", "plural": "things", "singular": "thing"},
+    }  # fmt: skip
+    name = f"things.{group}"
+    client.create(CRD, "", {"metadata": {"name": name}, "spec": spec})
+    ends_at = time.monotonic() + 30.0
+    while True:
+        try:
+            assert find(client, things, namespace, "x") is None
+            break
+        except NotServed:
+            assert time.monotonic() < ends_at, "it is not served"
+            time.sleep(0.05)
+    client.create(things, namespace, {
+        "apiVersion": things.api_version, "kind": "Thing", "metadata": {"name": "x"},
+    })  # fmt: skip
+    assert find(client, things, namespace, "x") is not None
+    client.delete(CRD, "", name)
 
 
 def test_no_server_is_unreachable(tmp_path: Path, crds: ApiServer) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from controller.api.objects import Obj
 from controller.api.resources import Resource
-from controller.kube.errors import NotFound
+from controller.kube.errors import NotFound, NotServed
 
 
 class ReadServer:
@@ -18,6 +18,8 @@ class ReadServer:
     def get(self, resource: Resource, namespace: str, name: str, **_: Any) -> Obj:
         """Return an object."""
         self.asked.append(f"get {resource} {namespace}/{name}")
+        if resource in self.not_served:
+            raise NotServed("the server could not find the requested resource", code=404)
         for kind, obj in self.objects:
             if kind == resource and obj["metadata"]["name"] == name:
                 return obj
@@ -29,7 +31,7 @@ class ReadServer:
         """Return one page; a kind that is not served has none."""
         self.asked.append(f"list {resource} {namespace} {sorted(given.items())}")
         if resource in self.not_served:
-            raise NotFound("the server could not find the requested resource", code=404)
+            raise NotServed("the server could not find the requested resource", code=404)
         items = [obj for kind, obj in self.objects if kind == resource]
         at = int(continue_token or 0)
         more = str(at + 1) if at + 1 < len(items) else ""

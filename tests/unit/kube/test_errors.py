@@ -19,7 +19,7 @@ def status(**fields: object) -> bytes:
         (400, "BadRequest", errors.Invalid, Verdict.REFUSED),
         (401, "Unauthorized", errors.Unauthorized, Verdict.RETRY),
         (403, "Forbidden", errors.Forbidden, Verdict.REFUSED),
-        (404, "NotFound", errors.NotFound, Verdict.REFUSED),
+        (404, "NotFound", errors.NotServed, Verdict.RETRY),
         (408, "Timeout", errors.ServerFault, Verdict.RETRY),
         (409, "Conflict", errors.Conflict, Verdict.STALE),
         (409, "AlreadyExists", errors.AlreadyExists, Verdict.REFUSED),
@@ -39,6 +39,34 @@ def test_status_codes_map_to_the_tree(
     error = error_for(code, {}, status(code=code, reason=reason, message="why"))
     assert (type(error), error.code, error.reason, error.message) == (kind, code, reason, "why")
     assert classify(error) is verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (status(code=404, reason="NotFound", details={"name": "x", "kind": "pods"}), "NotFound"),
+        (status(code=404, reason="NotFound", details={"kind": "pods"}), "NotServed"),
+        (status(code=404, reason="NotFound", details={"name": ""}), "NotServed"),
+        (status(code=404, reason="NotFound"), "NotServed"),
+        (b"404 page not found\n", "NotServed"),
+        (b"<html>no such backend</html>", "NotServed"),
+        (None, "NotServed"),
+    ],
+    ids=["named", "kind", "empty name", "no details", "plain", "proxy", "nothing"],
+)
+def test_only_a_status_that_names_it_says_that_an_object_is_gone(
+    body: bytes | None, kind: str
+) -> None:
+    """An API server that has just started answers 404 for kinds that it has not read yet."""
+    error = error_for(404, {}, body)
+    assert type(error).__name__ == kind
+    assert isinstance(error, errors.NotFound)
+    assert classify(error) is (Verdict.RETRY if kind == "NotServed" else Verdict.REFUSED)
+
+
+def test_a_resource_that_nobody_knows_is_told_in_the_words_of_kubectl() -> None:
+    """A kube-apiserver answers with a plain page, which says nothing."""
+    assert "could not find the requested resource" in error_for(404, {}, b"404").message
 
 
 def test_no_answer_is_retried() -> None:

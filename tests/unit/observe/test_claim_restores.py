@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from controller.api.creation import SESSION_UID
-from controller.api.objects import Key, Obj, key_of, name_of
+from controller.api.objects import Key, Obj, key_of, name_of, status
 from controller.api.resources import (
     CORE_EVENT,
     JOB,
+    PERSISTENT_VOLUME,
     POD,
     PVC,
     RESTORE_SESSION,
@@ -19,7 +20,8 @@ from controller.api.resources import (
     Resource,
 )
 from controller.build.labels import CREATED_BY
-from controller.observe.routes import RESTORE_LANE
+from controller.kube.errors import KubeError
+from controller.observe.routes import RESTORE_LANE, Route
 from controller.plan import Ref, SetStatus
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.observed import RestoreObserved
@@ -36,6 +38,7 @@ from tests.support.claim_restores import (
     template,
 )
 from tests.support.toy_cluster import ToyCluster
+from tests.support.unreadable import NOT_SERVED, REFUSALS, Unreadable, each_refusal
 
 KEY = Key(NAMESPACE, "bring-back")
 ENSURED = {"phase": "Running", "conditions": [condition("RestoreExecutorEnsured")]}
@@ -291,6 +294,116 @@ def test_a_volume_of_another_name_is_looked_at() -> None:
     seen, asked = look(cluster)
     assert asked == ["get PersistentVolume pv"]
     assert seen.storage.volumes == {"pv": None}
+
+
+@each_refusal
+@pytest.mark.parametrize(
+    "refused", [VOLUME_SNAPSHOT, PVC, STORAGE_CLASS, VOLUME_SNAPSHOT_CONTENT], ids=str
+)
+def test_what_a_restore_needs_and_cannot_be_read_is_no_verdict_before_its_time_out(
+    refused: Resource, error: KubeError
+) -> None:
+    """An API server that has just started knows no kind: it is asked again, then time is up."""
+    for age_s, is_over in ((59, False), (61, True)):
+        raw = claim_restore(spec=claim_spec(timeOut="1m"), age_s=age_s)
+        cluster = ToyCluster((RESTORE_SESSION, raw), *sources())
+        server = Unreadable(cluster.server, error, refused)
+        if not is_over:
+            with pytest.raises(type(error)):
+                look(cluster)
+            server.error = None
+            assert all(look(cluster)[0].storage.contents.values())
+            continue
+        assert look(cluster)[0].storage.unreadable == str(error)
+        cluster.turn(Route(RESTORE_LANE, KEY))
+        made = status(cluster.server.objects[RESTORE_SESSION, KEY])
+        assert made["phase"] == "Failed"
+        assert f"cannot be read: {error}; spec.timeOut is 1m" in made["stats"][0]["error"]
+        assert "DeadlineExceeded" in {entry["type"] for entry in made["conditions"]}
+
+
+def test_without_a_time_out_what_a_restore_needs_is_asked_for_again_and_again() -> None:
+    """Nothing stands still, and nothing was done: whoever mends it need do no more."""
+    raw = claim_restore(age_s=7300)
+    cluster = ToyCluster((RESTORE_SESSION, raw), *sources())
+    Unreadable(cluster.server, REFUSALS[0], VOLUME_SNAPSHOT_CONTENT)
+    with pytest.raises(type(REFUSALS[0])):
+        look(cluster)
+
+
+def test_snapshots_of_a_definition_that_was_removed_are_gone() -> None:
+    """It took them along, whatever is said of the kind: its informer may be late."""
+    cluster = ToyCluster((RESTORE_SESSION, claim_restore()))
+    cluster.snapshots_defined = False
+    Unreadable(cluster.server, NOT_SERVED, VOLUME_SNAPSHOT)
+    assert look(cluster)[0].storage.snapshots == {"snap-0": None, "snap-1": None}
+
+
+@each_refusal
+def test_snapshots_that_cannot_be_read_after_the_job_are_not_gone(error: KubeError) -> None:
+    """A restore fails at once, for good, when they are: so they were not looked at."""
+    raw = claim_restore(status=WAITS, age_s=600)
+    made = [(PVC, claim(name, of=raw, age_s=500)) for name in ("data-0", "data-1")]
+    cluster = ended(*made, raw=raw)
+    server = Unreadable(cluster.server, error, VOLUME_SNAPSHOT)
+    seen, _ = look(cluster)
+    assert server.count == 1
+    assert seen.storage.snapshots == {}
+    cluster.turn(Route(RESTORE_LANE, KEY))
+    assert status(cluster.server.objects[RESTORE_SESSION, KEY])["phase"] == "Running"
+
+
+@each_refusal
+@pytest.mark.parametrize("refused", [PERSISTENT_VOLUME, PVC], ids=str)
+def test_what_was_made_and_cannot_be_read_is_waited_for_until_the_deadline(
+    refused: Resource, error: KubeError
+) -> None:
+    """Neither a success nor a failure; one can be read again in time."""
+    for age_s, phase in ((59, "Running"), (61, "Failed")):
+        raw = claim_restore(spec=claim_spec(timeOut="1m"), status=ENSURED, age_s=age_s)
+        odd = claim(phase="Bound", of=raw)
+        odd["spec"]["volumeName"] = "pv"
+        known = [(PVC, claim("data-1", phase="Bound", of=raw))]
+        cluster = ended(*known, *([] if refused == PVC else [(PVC, odd)]), raw=raw)
+        Unreadable(cluster.server, error, refused)
+        seen, _ = look(cluster)
+        assert seen.storage.unreadable == str(error)
+        assert ("data-0" in seen.storage.claims) is (refused != PVC)
+        assert seen.storage.volumes == {}
+        cluster.turn(Route(RESTORE_LANE, KEY))
+        made = status(cluster.server.objects[RESTORE_SESSION, KEY])
+        assert made["phase"] == phase
+        assert f"cannot be read: {error}" in str(made)
+
+
+@each_refusal
+def test_the_class_of_a_claim_is_read_again_until_the_deadline(error: KubeError) -> None:
+    """It is looked at once: that a claim waits for a pod must not be missed for a moment's 500."""
+    for age_s, is_over in ((59, False), (61, True)):
+        raw = claim_restore(spec=claim_spec(timeOut="1m"), status=ENSURED, age_s=age_s)
+        made = [(PVC, claim(name, of=raw)) for name in ("data-0", "data-1")]
+        cluster = ended(*made, raw=raw)
+        server = Unreadable(cluster.server, error, STORAGE_CLASS)
+        if is_over:
+            cluster.turn(Route(RESTORE_LANE, KEY))
+            assert status(cluster.server.objects[RESTORE_SESSION, KEY])["phase"] == "Failed"
+            continue
+        with pytest.raises(type(error)):
+            look(cluster)
+        server.error = None
+        assert look(cluster)[0].storage.classes.keys() == {"fast"}
+
+
+@each_refusal
+def test_events_that_cannot_be_read_end_no_wait(error: KubeError) -> None:
+    """They only explain: the deadline comes all the same."""
+    raw = claim_restore(spec=claim_spec(timeOut="1m"), status=WAITS, age_s=61)
+    made = [(PVC, claim(name, of=raw, age_s=60)) for name in ("data-0", "data-1")]
+    cluster = ended(*made, raw=raw)
+    server = Unreadable(cluster.server, error, CORE_EVENT)
+    cluster.turn(Route(RESTORE_LANE, KEY))
+    assert server.count
+    assert status(cluster.server.objects[RESTORE_SESSION, KEY])["phase"] == "Failed"
 
 
 def test_events_are_asked_only_when_nothing_changes() -> None:

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import pytest
+
 from controller.api.names import bounded
 from controller.api.objects import Key, Obj, annotations_of, name_of
 from controller.api.resources import CORE_EVENT, POD, PVC, SECRET, Resource
+from controller.kube.errors import KubeError, NotServed, Throttled, Unreachable
 from controller.observe.live import read_movers, read_pvc, read_secret, read_use, read_words
 from tests.support.builders import job, pvc, session
 from tests.support.read_server import ReadServer
+from tests.support.unreadable import Unreadable, each_refusal
 
 
 def client(*objects: tuple[Resource, Obj]) -> Any:
@@ -50,6 +54,14 @@ def test_what_does_not_exist_is_none() -> None:
     assert read_pvc(client(), Key("demo", "data")) is None
     assert read_pvc(client((PVC, pvc())), Key("demo", "data")) == pvc()
     assert not read_secret(client(), Key("demo", "s")).found
+
+
+def test_that_nobody_knows_a_kind_says_nothing_about_its_objects() -> None:
+    """A 404 that names nothing, of an API server that has just started, or of a proxy."""
+    server = client((PVC, pvc()))
+    server.not_served.add(PVC)
+    with pytest.raises(NotServed):
+        read_pvc(server, Key("demo", "data"))
 
 
 def user(name: str, claim: str, node: str) -> tuple[Resource, Obj]:
@@ -156,3 +168,20 @@ def test_events_are_quoted_once_and_newest_first() -> None:
         f"involvedObject.kind=Job,involvedObject.name={name},involvedObject.uid=uid-of-{name}"
     )
     assert server.asked == [f"{selector},type=Warning"]
+
+
+@each_refusal
+def test_words_that_cannot_be_read_are_none(error: KubeError) -> None:
+    """They only explain: a right to list Events that is gone must not stop a session."""
+    server = client((CORE_EVENT, {"metadata": {"name": "e"}, "message": "quota"}))
+    Unreadable(server, error, CORE_EVENT)
+    assert read_words(server, job(session())) == ()
+
+
+@pytest.mark.parametrize("error", [Unreachable("reset"), Throttled("later", code=429)])
+def test_what_is_not_answered_at_all_is_asked_again(error: KubeError) -> None:
+    """Nothing else would work either."""
+    server = client()
+    Unreadable(server, error, CORE_EVENT)
+    with pytest.raises(type(error)):
+        read_words(server, job(session()))

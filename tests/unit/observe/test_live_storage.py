@@ -16,7 +16,7 @@ from controller.api.resources import (
     Resource,
 )
 from controller.kube.client import KubeClient
-from controller.kube.errors import NotFound
+from controller.kube.errors import KubeError, NotServed
 from controller.observe.live_storage import (
     read_claim_words,
     read_claims,
@@ -27,6 +27,7 @@ from controller.observe.live_storage import (
     read_target,
 )
 from tests.support.read_server import ReadServer
+from tests.support.unreadable import Unreadable, each_refusal
 
 
 def server(*objects: tuple[Resource, Obj]) -> Any:
@@ -75,20 +76,26 @@ def test_snapshots_are_read_by_label_or_by_name() -> None:
     assert [name_of(snapshot) for snapshot in many] == ["b", "a"]
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b", "c", "d"]])
-def test_without_the_kind_there_are_no_snapshots(names: list[str]) -> None:
-    """A CRD that was removed took them along."""
-    found = server()
-    found.not_served.add(VOLUME_SNAPSHOT)
-    assert read_snapshots(found, "demo", names=names) == ()
-
-
-def test_that_the_kind_is_not_served_is_no_empty_list() -> None:
+@pytest.mark.parametrize(
+    "given",
+    [{"names": ["a"]}, {"names": ["a", "b", "c", "d"]}, {"label_selector": "x=y"}],
+    ids=["few", "many", "all"],
+)
+def test_that_the_kind_is_not_served_is_no_empty_list(given: Any) -> None:
     """An API server that has just started says so too: whoever asked decides what it means."""
     found = server()
     found.not_served.add(VOLUME_SNAPSHOT)
-    with pytest.raises(NotFound):
-        read_snapshots(found, "demo", label_selector="x=y")
+    with pytest.raises(NotServed):
+        read_snapshots(found, "demo", **given)
+
+
+def test_that_nobody_knows_a_kind_is_no_verdict_on_an_object() -> None:
+    """What a restore needs is not gone because an API server has just started."""
+    found = server(*named(VOLUME_SNAPSHOT_CONTENT, "content"), *named(STORAGE_CLASS, "fast"))
+    found.not_served |= {VOLUME_SNAPSHOT_CONTENT, STORAGE_CLASS}
+    for read, name in ((read_snapshot_content, "content"), (read_storage_class, "fast")):
+        with pytest.raises(NotServed):
+            read(found, name)
 
 
 def test_classes_and_contents_are_read_by_name() -> None:
@@ -160,6 +167,16 @@ def test_a_claim_s_words_are_its_warnings_first() -> None:
     assert "involvedObject.kind=PersistentVolumeClaim,involvedObject.uid=u" in found.asked[0]
     client: KubeClient = server()
     assert read_claim_words(client, "demo", {"data": Uid("u")}) == {"data": ()}
+
+
+@each_refusal
+@pytest.mark.parametrize("count", [1, 5])
+def test_words_that_cannot_be_read_are_none(error: KubeError, count: int) -> None:
+    """They only explain: a right to list Events that is gone ends no restore."""
+    found = server(event_of("u-0", "Warning", "pool is full"))
+    Unreadable(found, error, CORE_EVENT)
+    uids = {f"data-{n}": Uid(f"u-{n}") for n in range(count)}
+    assert read_claim_words(found, "demo", uids) == dict.fromkeys(uids, ())
 
 
 def event_of(uid: str, kind: str, text: str) -> tuple[Resource, Obj]:

@@ -11,6 +11,7 @@ from controller.api.repository import RepositorySpec
 from controller.api.resources import (
     BACKUP_CONFIGURATION,
     BACKUP_SESSION,
+    CORE_EVENT,
     CRON_JOB,
     FUNCTION,
     JOB,
@@ -24,7 +25,9 @@ from controller.api.resources import (
     TASK,
     Resource,
 )
+from controller.build.hook import POST_HOOK
 from controller.build.place import place_hash
+from controller.kube.errors import KubeError
 from controller.observe.caches import project_job
 from controller.observe.routes import (
     CONFIGURATION_LANE,
@@ -55,6 +58,7 @@ from tests.support.builders import (
     terminated,
 )
 from tests.support.toy_cluster import CACHED, ToyCluster
+from tests.support.unreadable import REFUSALS, Unreadable, each_refusal
 
 KEY = Key(NAMESPACE, "nightly-1")
 RUNNING = session(status=running_status())
@@ -268,6 +272,46 @@ def test_events_are_read_when_no_pod_appears() -> None:
         assert seen(cluster).executor.words == words
 
 
+@each_refusal
+@pytest.mark.parametrize(
+    ("owner", "refused"),
+    [
+        (None, JOB),
+        (None, POD),
+        (job(RUNNING, conditions=job_complete()), POD),
+        (job(RUNNING, conditions=job_failed("BackoffLimitExceeded")), POD),
+        (job(RUNNING, age_s=601), POD),
+    ],
+    ids=["job", "pods of no job", "complete", "failed", "late"],
+)
+def test_nothing_follows_from_what_cannot_be_read(
+    owner: Obj | None, refused: Resource, error: KubeError
+) -> None:
+    """Not that a Job is gone, nor that it has no pod; and the session goes on waiting."""
+    cluster = world((BACKUP_SESSION, RUNNING), *([(JOB, owner)] if owner else ()))
+    server = Unreadable(cluster.server, error, refused)
+    found = seen(cluster).executor
+    assert server.count == 1
+    assert found.unreadable == str(error)
+    assert (found.job is None) is (owner is None)
+    assert (found.job_gone, found.pods_gone, found.pod) == (False, False, None)
+    plan = cluster.planned(Route(SESSION_LANE, KEY))
+    assert plan is not None
+    assert (plan.writes, plan.requeue_after_s) == ((), 10.0)
+    assert str(error) in plan.facts["words"]
+    server.error = None
+    assert not seen(cluster).executor.unreadable
+
+
+def test_events_that_cannot_be_read_leave_the_job_as_it_is() -> None:
+    """An administrator took the right to list them: they only explain."""
+    cluster = world((BACKUP_SESSION, RUNNING), (JOB, job(RUNNING, age_s=6)))
+    Unreadable(cluster.server, REFUSALS[0], CORE_EVENT)
+    found = seen(cluster).executor
+    assert found.job is not None
+    assert (found.words, found.unreadable) == ((), "")
+
+
 def test_a_job_that_the_status_does_not_know_is_seen() -> None:
     """The controller ended between the two writes; the neighbours learn of it as well."""
     older, younger = session("nightly-0", age_s=9), session()
@@ -282,6 +326,22 @@ def test_a_configuration_is_looked_for_live_before_it_is_missed() -> None:
     assert seen(cluster).configuration is None
     cluster.server.put_object(BACKUP_CONFIGURATION, configuration())
     assert seen(cluster).configuration is not None
+
+
+@each_refusal
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_configuration_that_cannot_be_read_is_gone_for_a_session_that_is_held(
+    error: KubeError, *, is_held: bool
+) -> None:
+    """Its cache has had it. Our definitions may be gone as well: an application does not wait."""
+    raw = session(metadata={"finalizers": [POST_HOOK]} if is_held else {})
+    cluster = world((BACKUP_SESSION, raw), without=BACKUP_CONFIGURATION)
+    Unreadable(cluster.server, error, BACKUP_CONFIGURATION)
+    if is_held:
+        assert seen(cluster).configuration is None
+    else:
+        with pytest.raises(type(error)):
+            seen(cluster)
 
 
 @pytest.mark.parametrize("kind", [REPOSITORY, TASK, FUNCTION], ids=str)

@@ -386,6 +386,49 @@ def test_a_volume_that_came_while_the_provisioner_was_busy_is_no_success(
     assert stats_in(planned)[0][1] == phase
 
 
+NO_RIGHT = "Forbidden: no right"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"volumes": {}},
+            "whether PersistentVolume pv was made for PersistentVolumeClaim demo/data-0",
+        ),
+        ({"claims": {"data-1": BOUND[1]}}, "PersistentVolumeClaim demo/data-0"),
+    ],
+    ids=["volume", "claim"],
+)
+def test_what_cannot_be_read_is_no_verdict_before_the_deadline(
+    given: dict[str, Any], said: str
+) -> None:
+    """It is waited for, and told; then it is no success."""
+    text = f"{said} cannot be read: {NO_RIGHT}"
+    planned = planned_for(bound_to("pv"), BOUND[1], unreadable=NO_RIGHT, **given)
+    assert status_in(planned)["phase"] == "Running"
+    assert f"data-0: {text}" in conditions_in(planned)["ClaimsWaiting"][2]
+    assert planned.requeue_after_s is not None
+    late = claim_restore(spec=LATE_SPEC, status=status_in(planned), age_s=61)
+    ended = planned_for(bound_to("pv"), BOUND[1], raw=late, unreadable=NO_RIGHT, **given)
+    assert status_in(ended)["phase"] == "Failed"
+    host, phase, error = stats_in(ended)[0]
+    assert (host, phase) == ("data-0", "Failed")
+    assert error == f"ClaimNotBound: {text}; spec.timeOut is 1m"
+    assert stats_in(ended)[1][1] == "Succeeded"
+
+
+def test_what_the_job_could_not_create_need_not_be_read() -> None:
+    """Its own words come first."""
+    no = HostReport("data-0", succeeded=False, reason="CreationRefused", error="over quota")
+    planned = planned_for(
+        executor=creation_reported(RUNNING, [no]),
+        claims={"data-1": BOUND[1]},
+        unreadable=NO_RIGHT,
+    )
+    assert stats_in(planned)[0] == ("data-0", "Failed", "CreationRefused: over quota")
+
+
 @pytest.mark.parametrize(
     ("found", "text"),
     [

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -497,6 +498,28 @@ def test_only_what_locks_speaks_of_a_lock() -> None:
 def test_nothing_is_concluded_from_a_cache_that_may_lag() -> None:
     """Without a live answer that it is gone, a missing Job is waited for."""
     assert isinstance(see(None, None), Waiting)
+
+
+@pytest.mark.parametrize(
+    ("job_", "fields"),
+    [
+        (None, {"job_gone": True}),
+        (None, {}),
+        (JOB, {}),
+        (OLD_JOB, {}),
+        (OLD_JOB, {"words": ("exceeded quota",)}),
+        (job(session(), conditions=job_complete()), {}),
+        (FAILED_JOB, {}),
+    ],
+    ids=["gone", "unknown", "young", "old", "old, with words", "complete", "failed"],
+)
+def test_nothing_is_concluded_from_what_cannot_be_read(
+    job_: Obj | None, fields: dict[str, Any]
+) -> None:
+    """Neither that a Job is dead nor that its pod is lost; it is asked again soon."""
+    found = see(None, job_, unreadable="Forbidden: no right", **fields)
+    words = "what became of its pod cannot be read: Forbidden: no right"
+    assert found == Waiting(10.0, words)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,25 @@ def test_a_running_hook_is_waited_for_until_it_is_given_up() -> None:
     )
 
 
+@pytest.mark.parametrize("job_gone", [False, True])
+def test_a_hook_of_which_nothing_can_be_read_ends_with_its_time(*, job_gone: bool) -> None:
+    """Not before: it may freeze yet. Then it is given up, in the words of who refused."""
+    unread = Executor(hook_of(SESSION, age_s=1315), unreadable="Forbidden: no right")
+    assert found(unread) == Busy(5, "what became of its pod cannot be read: Forbidden: no right")
+    late = Executor(hook_of(SESSION, age_s=1321), unreadable="Forbidden: no right")
+    text = (
+        "HookTimedOut: its Job did not end in time (17m0s); what became of its pod cannot be read: "
+        "Forbidden: no right"
+    )
+    assert found(late) == Over(text, is_recorded=False)
+    assert found(late, repeats=True) == Lost(text, tries=1)
+    lost = Executor(job_gone=job_gone, unreadable="Forbidden: no right")
+    assert isinstance(found(lost), Busy)
+    state = found(lost, hook_entry("Pre", "Unknown", age_s=1321))
+    assert isinstance(state, Over)
+    assert state.failure.startswith("HookTimedOut")
+
+
 def test_time_is_counted_from_the_job_that_there_is() -> None:
     """The condition is Unknown since the first one was refused, or made: that may be hours ago."""
     entry = hook_entry("Post", "Unknown", reason="HookStartedAgain2", age_s=7000)

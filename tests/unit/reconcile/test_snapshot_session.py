@@ -1066,6 +1066,30 @@ def test_a_post_hook_alone_is_built_when_it_is_due() -> None:
     assert "does not exist" in str(target_in(gone)["conditions"])
 
 
+def test_a_post_hook_whose_target_cannot_be_read_is_tried_again_for_hours() -> None:
+    """Only its pods are not known: that is no word on whether it exists."""
+    spec = snapshot_spec(hooks=hooks(pre=False))
+    unread = Reading(unreadable="Forbidden: no right")
+    made = run(spec=spec, reading=unread)
+    assert created(made) == []
+    assert made.requeue_after_s == 10.0
+    entries_now = conditions_in(target_in(made)["conditions"])
+    state, reason, text = entries_now["PostBackupHookExecutionSucceeded"]
+    assert (state, reason) == ("Unknown", "HookRefused")
+    assert "cannot be read: Forbidden: no right" in text
+    entries = (ENSURED, hook_entry("Post", "Unknown", reason="HookRefused", age_s=7199))
+    raw = begun(*entries, age_s=7500)
+    waits = planned(raw, spec=spec, executor=GOOD, snapshots=all_ready(), reading=unread)
+    assert status_in(waits)["phase"] == "Running"
+    again = planned(raw, spec=spec, executor=GOOD, snapshots=all_ready(), reading=reading())
+    assert created(again)[-1] == "stash-hook-post-nightly-1"
+    entries = (ENSURED, hook_entry("Post", "Unknown", reason="HookRefused", age_s=7201))
+    late = begun(*entries, age_s=7500)
+    given_up = planned(late, spec=spec, executor=GOOD, snapshots=all_ready(), reading=unread)
+    assert status_in(given_up)["phase"] == "Failed"
+    assert "cannot be read: Forbidden: no right" in str(status_in(given_up))
+
+
 def test_a_job_of_a_hook_that_a_crash_hid_is_recorded() -> None:
     """Its condition was not written."""
     new = owing(session(age_s=5))
