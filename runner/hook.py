@@ -15,14 +15,14 @@ from controller.api.objects import Obj, name_of, status
 from controller.api.report import ExitCode, HostReport, Reason
 from controller.kube.client import Client
 from controller.kube.config import connect
-from controller.kube.errors import KubeError, NotFound, ServerFault
+from controller.kube.errors import KubeError, NotFound, NotServed, ServerFault
 from controller.kube.exec import ExecResult, run_in_pod
 from controller.kube.interface import KubeClient
 from runner import api_verb, probe
 from runner.disclosure import HookRedactor
 from runner.failure import RunError
 from runner.hook_end import End, Failure, counting, error
-from runner.hook_pods import HookPods
+from runner.hook_pods import Found, HookPods
 from runner.log import Log
 from runner.parallel import spread
 from runner.pods import NoPort, container, port_number
@@ -105,14 +105,23 @@ class Hook:
         if not handlers:
             raise RunError(Reason.INPUT_INVALID, "the hook has no handler")
         needs_pods = any(handler.needs_pods for handler in handlers)
-        now, later = self._pods.found() if needs_pods else ((), ())
-        ends = self._through(handlers, now)
-        if later:
-            # After the others, which shall not stand still until these are back.
-            own = [self._patient(handler) for handler in handlers if not handler.host]
-            ends += self._through(own, later)
+        found = self._pods.found() if needs_pods else Found()
+        ends = self._through(handlers, found.now)
+        own = [self._patient(handler) for handler in handlers if not handler.host]
+        acted = list(found.now)
+        # After the others, which shall not stand still until these run.
+        late = found.later or self._successors(found, ends, acted)
+        while own and late:
+            ends += self._through(own, late)
+            acted += late
+            late = self._successors(found, ends, acted)
         if failed := error(ends, self._hook):
             raise failed
+
+    def _successors(self, found: Found, ends: Sequence[End], acted: Sequence[Obj]) -> Sequence[Obj]:
+        """Return the pods that took the place of others while the hook acted."""
+        is_moving = found.is_moving or any(end.is_gone for end in ends)
+        return self._pods.successors(acted) if is_moving else ()
 
     def _through(self, handlers: Sequence[Handler], pods: Sequence[Obj]) -> list[End]:
         """Let handlers act in their order until one has failed; return how the last one ended."""
@@ -124,14 +133,13 @@ class Hook:
         return ends
 
     def _patient(self, handler: Handler) -> Handler:
-        """Return a handler that waits until the container of its pod runs again."""
+        """Return a handler that waits until the container of its pod runs."""
 
         def act(pod: Obj | None) -> Failure | None:
-            if pod is None or self._pods.is_back(pod):
-                return handler.act(pod)
-            return Failure(
-                "its container is between restarts, and did not run in time", is_lost=True
-            )
+            words = self._pods.awaits(pod) if pod is not None else ""
+            if words:
+                return Failure(f"{words}, and did not run in time", is_lost=True)
+            return handler.act(pod)
 
         return replace(handler, act=act)
 
@@ -189,11 +197,13 @@ class Hook:
         def request() -> ExecResult:
             try:
                 result = self._run(self._hook, name_of(pod), name, max(0.1, self._left_s()))
+            except NotServed:
+                raise
             except NotFound as err:  # it was there a moment ago: no start of an API server
                 return ExecResult(None, error=err.message)
             if self._is_said(result) or self._pods.is_gone(pod, is_lost=False):
                 return result
-            self._pods.is_back(pod)
+            self._pods.awaits(pod)
             raise Unheard(result.error or f"it exited with {result.code}")
 
         try:

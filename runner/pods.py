@@ -25,16 +25,23 @@ def chosen(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
     return tuple(sorted(good, key=name_of))
 
 
-def restarting(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
+def awaited(pods: Iterable[Obj], hook: HookInput) -> tuple[Obj, ...]:
     """Return the pods that a second hook has to wait for, by name; a first one waits for none.
 
     A frozen application fails its liveness probe: its container is killed, and what it froze is
-    still frozen in the next one.
+    still frozen in the next one. So it is in the successor of a pod that was evicted meanwhile,
+    when what says so is in the volume.
     """
     if not hook.also_unready:
         return ()
-    found = (pod for pod in _of_application(pods, hook) if restarts(pod, hook))
+    found = (pod for pod in _of_application(pods, hook) if will_run(pod, hook))
     return tuple(sorted(found, key=name_of))
+
+
+def leaving(pods: Iterable[Obj], hook: HookInput) -> bool:
+    """Tell whether a pod is on its way out in which nobody can act: a successor may come."""
+    found = (pod for pod in _of_application(pods, hook) if is_deleting(pod) and is_live(pod))
+    return hook.also_unready and any(not runs(pod, hook) for pod in found)
 
 
 def _of_application(pods: Iterable[Obj], hook: HookInput) -> list[Obj]:
@@ -72,8 +79,11 @@ def runs(pod: Obj, hook: HookInput) -> bool:
     return bool(dig(told, "state", "running"))
 
 
-def restarts(pod: Obj, hook: HookInput) -> bool:
-    """Tell whether the container of the hook ran, does not run now, and will again."""
+def will_run(pod: Obj, hook: HookInput) -> bool:
+    """Tell whether the container of the hook does not run and is to: for the first time, or again.
+
+    One that never can, because its pod fits on no node, is not told from one that is slow.
+    """
     if is_deleting(pod) or not is_live(pod) or runs(pod, hook):
         return False
     try:
@@ -84,7 +94,24 @@ def restarts(pod: Obj, hook: HookInput) -> bool:
     if died := dig(told, "state", "terminated"):
         policy = of.get("restartPolicy") or spec(pod).get("restartPolicy") or "Always"
         return policy == "Always" or (policy == "OnFailure" and died.get("exitCode") != 0)
-    return bool(dig(told, "restartCount") or dig(told, "lastState", "terminated"))
+    return True
+
+
+def waits_for(pod: Obj, hook: HookInput) -> str:
+    """Say what a pod of `awaited` waits for, as far as it tells; nothing of any other."""
+    if not will_run(pod, hook):
+        return ""
+    told = _told(pod, container(pod, hook.container)["name"])
+    ran = dig(told, "state", "terminated") or dig(told, "lastState", "terminated")
+    if ran or dig(told, "restartCount"):
+        return "its container is between restarts"
+    reasons = [
+        condition.get("reason")
+        for condition in status(pod).get("conditions") or ()
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False"
+    ]
+    reason = next(iter(reasons), None) or dig(told, "state", "waiting", "reason")
+    return "its container has not started yet" + (f" ({reason})" if reason else "")
 
 
 def _told(pod: Obj, name: str) -> Obj | None:

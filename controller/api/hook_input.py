@@ -46,8 +46,8 @@ class HookInput:
     given, those that mount that claim. None Ready is a failure when a handler needs a pod: the
     application would not be quiesced. `also_unready` adds pods that run without being Ready: what
     a first hook froze may fail its readiness probe, and the second one has to thaw it. It also
-    waits for pods whose container is between restarts, and lets a command run again whose end
-    nobody knows.
+    waits for pods whose container does not run yet, or not again, looks for those that take the
+    place of pods that go, and lets a command run again whose end nobody knows.
     A handler acts on all pods at once, also when it fails in one; the next handler then does not.
     `container` is empty for the pod's first. `timeout_s` is for the hook as a whole.
     The report has one host, `hostname` as given, with reason HookFailed, HookTimedOut, NoReadyPod

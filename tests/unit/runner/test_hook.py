@@ -12,7 +12,7 @@ from controller.api.hook_input import HookInput, HttpInput, TcpInput
 from controller.api.objects import name_of
 from controller.api.report import HostReport, Reason
 from controller.api.resources import Resource
-from controller.kube.errors import Forbidden, KubeError, NotFound, ServerFault
+from controller.kube.errors import Forbidden, KubeError, NotFound, NotServed, ServerFault
 from controller.kube.exec import ExecResult
 from runner import hook as module
 from runner import hook_pods
@@ -20,6 +20,14 @@ from runner.disclosure import HookRedactor
 from runner.hook import Hook
 from runner.log import Log
 from runner.probe import ProbeFailed
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at pods that are waited for more often, and not for long for their successors."""
+    monkeypatch.setattr(hook_pods, "PAUSE_S", 0.05)
+    monkeypatch.setattr(hook_pods, "SETTLE_S", 0.2)
+
 
 TOLD = HookInput(
     hostname="app", namespace="demo", label_selector="app=a", command=("freeze",), timeout_s=30
@@ -29,7 +37,11 @@ TOLD = HookInput(
 def pod(name: str, **changes: Any) -> dict[str, Any]:
     """Return a Ready pod."""
     return {
-        "metadata": {"name": name, "labels": changes.pop("labels", {"app": "a"})},
+        "metadata": {
+            "name": name,
+            "uid": changes.pop("uid", ""),
+            "labels": changes.pop("labels", {"app": "a"}),
+        },
         "spec": {
             "containers": [{"name": "db", "ports": [{"name": "http", "containerPort": 8080}]}],
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": f"data-{name}"}}],
@@ -55,7 +67,7 @@ class Server:
         """The pods from the second list on."""
         self.later: dict[str, dict[str, Any] | KubeError] = {}
         """What becomes of pods after they were listed."""
-        self.looks: dict[str, list[dict[str, Any]]] = {}
+        self.looks: dict[str, list[dict[str, Any] | KubeError]] = {}
         """What the next looks at single pods find; the last one stays."""
 
     def get(self, resource: Resource, namespace: str, name: str, *, timeout_s: float) -> Any:
@@ -63,7 +75,10 @@ class Server:
         self.look_s = timeout_s
         assert (resource.kind, namespace) == ("Pod", "demo")
         if looks := self.looks.get(name):
-            return looks.pop(0) if len(looks) > 1 else looks[0]
+            look = looks.pop(0) if len(looks) > 1 else looks[0]
+            if isinstance(look, KubeError):
+                raise look
+            return look
         found = self.later.get(name) or next(p for p in self._pods if name == name_of(p))
         if isinstance(found, KubeError):
             raise found
@@ -395,13 +410,6 @@ def test_list_without_an_answer_is_lost() -> None:
     assert Run(Server(errors=(away,)), hook=first).failure[0] == Reason.HOOK_FAILED
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at restarting containers more often."""
-    monkeypatch.setattr(hook_pods, "PAUSE_S", 0.05)
-
-
-@pytest.mark.usefixtures("soon")
 def test_container_between_restarts_is_waited_for() -> None:
     """What was frozen outlives it; the others do not wait for it, a first hook neither."""
     server = Server(pod("app-0"), RESTARTS, pod("app-2"))
@@ -414,7 +422,6 @@ def test_container_between_restarts_is_waited_for() -> None:
     assert len(Run(Server(pod("app-0"), RESTARTS)).containers.ran) == 1
 
 
-@pytest.mark.usefixtures("soon")
 def test_container_that_does_not_come_back_is_a_failure() -> None:
     """The others are reached, and it is named; within the time of the hook."""
     server = Server(pod("app-0"), RESTARTS)
@@ -428,7 +435,6 @@ def test_container_that_does_not_come_back_is_a_failure() -> None:
     assert run.host.duration_s < SHORT.timeout_s + 0.5
 
 
-@pytest.mark.usefixtures("soon")
 def test_pod_that_goes_instead_of_coming_back() -> None:
     """Nothing of it stays frozen: those that were reached decide."""
     server = Server(pod("app-0"), RESTARTS)
@@ -436,7 +442,6 @@ def test_pod_that_goes_instead_of_coming_back() -> None:
     assert Run(server, Containers(app_1=GONE), AFTER).host.succeeded
 
 
-@pytest.mark.usefixtures("soon")
 def test_only_pod_between_restarts() -> None:
     """It is waited for as well, and named when it does not come back."""
     server = Server(RESTARTS)
@@ -447,12 +452,135 @@ def test_only_pod_between_restarts() -> None:
     run = Run(Server(RESTARTS), hook=replace(AFTER, timeout_s=1))
     assert run.failure == (
         Reason.HOOK_LOST,
-        "no running pod with labels app=a in demo: of app-1 the container is between restarts",
+        "no running pod with labels app=a in demo. app-1: its container is between restarts",
     )
     assert run.host.duration_s < 1.5
 
 
-@pytest.mark.usefixtures("soon")
+STARTS = pod("app-1", uid="new", phase="Pending", conditions=None, containerStatuses=None)
+"""The successor of app-1, which was evicted: it has its volume, and so what was frozen."""
+NO_NODE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+
+
+def test_successor_that_has_not_started_is_waited_for() -> None:
+    """It comes up frozen, and nobody else would thaw it; the others do not wait for it."""
+    server = Server(pod("app-0"), STARTS, pod("app-2"))
+    server.looks["app-1"] = [STARTS, STARTS, pod("app-1", uid="new")]
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert sorted(run.containers.ran[:2]) == [("app-0", "db"), ("app-2", "db")]
+    assert run.containers.ran[2:] == [("app-1", "db")]
+    assert len(Run(Server(pod("app-0"), STARTS)).containers.ran) == 1
+
+
+def test_successor_that_does_not_start_is_a_failure_that_is_tried_again() -> None:
+    """Also one that never can: nobody may say that it was thawed. The others are."""
+    stuck = pod("app-1", phase="Pending", conditions=NO_NODE, containerStatuses=None)
+    run = Run(Server(pod("app-0"), stuck), hook=replace(AFTER, timeout_s=1))
+    reason, text = run.failure
+    assert reason == Reason.HOOK_LOST
+    where = "exec failed in 1 of 2: pod demo/app-1: "
+    words = "its container has not started yet (Unschedulable), and did not run in time"
+    assert text == where + words
+    assert run.containers.ran == [("app-0", "db")]
+    assert run.host.duration_s < 1.5
+
+
+def test_only_pod_has_not_started() -> None:
+    """With one replica there is nobody else: it is waited for, and named when it does not start."""
+    server = Server(STARTS)
+    server.relisted = (pod("app-1"),)
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert run.containers.ran == [("app-1", "db")]
+    run = Run(Server(STARTS), hook=replace(AFTER, timeout_s=1))
+    assert run.failure == (
+        Reason.HOOK_LOST,
+        "no running pod with labels app=a in demo. app-1: its container has not started yet",
+    )
+    many = [replace_name(STARTS, f"app-{number}") for number in range(5)]
+    _, text = Run(Server(*many), hook=replace(AFTER, timeout_s=1)).failure
+    assert text.endswith("app-2: its container has not started yet; and 2 more")
+
+
+def replace_name(one: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a pod under another name."""
+    return {**one, "metadata": {**one["metadata"], "name": name}}
+
+
+def test_between_two_pods_of_one_name_there_is_none() -> None:
+    """The controller of a StatefulSet makes the next one when the last is gone."""
+    server = Server()
+    server.relisted = (pod("app-1"),)
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert run.containers.ran == [("app-1", "db")]
+    first = Server()
+    first.relisted = (pod("app-1"),)
+    assert Run(first).failure[0] == Reason.NO_READY_POD
+
+
+def test_when_nobody_comes_nobody_was_thawed() -> None:
+    """Whoever scaled the application to 0 does not wait for the end of the hook's time."""
+    run = Run(Server(), hook=AFTER)
+    assert run.failure[0] == Reason.NO_READY_POD
+    assert 0.2 <= run.host.duration_s < 2.0
+
+
+STOPPED = going(containerStatuses=[], uid="old")
+
+
+def test_successor_of_a_pod_that_stops_is_looked_for() -> None:
+    """Nobody can act in it any more: what it leaves in its volume the next one has."""
+    server = Server(pod("app-0"), STOPPED)
+    server.relisted = (pod("app-0"), STARTS)
+    server.looks["app-1"] = [STARTS, pod("app-1", uid="new")]
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert run.containers.ran == [("app-0", "db"), ("app-1", "db")]
+    alone = Server(STOPPED)
+    alone.relisted = (pod("app-1", uid="new"),)
+    assert Run(alone, hook=AFTER).containers.ran == [("app-1", "db")]
+
+
+def test_successor_of_a_pod_that_goes_while_it_is_thawed_is_looked_for() -> None:
+    """Alone or beside others; none may come, then those that were reached decide."""
+    for others in ((), (pod("app-0"),)):
+        server = Server(*others, pod("app-1", uid="old"))
+        server.relisted = (*others, STARTS)
+        server.looks["app-1"] = [GONE, STARTS, pod("app-1", uid="new")]
+        containers = Containers(app_1=[CUT_OFF, OK])
+        run = Run(server, containers, AFTER)
+        assert run.host.succeeded
+        assert containers.ran.count(("app-1", "db")) == 2
+    stuck = Server(pod("app-0"), pod("app-1", uid="old"))
+    stuck.relisted = (pod("app-0"), STARTS)
+    stuck.looks["app-1"] = [GONE, STARTS]
+    run = Run(stuck, Containers(app_1=CUT_OFF), replace(AFTER, timeout_s=1))
+    assert run.failure[0] == Reason.HOOK_LOST
+    assert "pod demo/app-1: its container has not started yet" in run.failure[1]
+
+
+def test_without_a_pod_that_goes_pods_are_listed_once() -> None:
+    """The usual hook asks once, and does not wait."""
+    server = Server(pod("app-0"), pod("app-1"))
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert len(server.selectors) == 1
+
+
+def test_a_404_that_names_no_pod_is_no_pod_that_is_gone() -> None:
+    """A proxy's, or of an API server that has just started: the pod may stand still."""
+    unknown = NotServed("the server could not find the requested resource", code=404)
+    containers = Containers(app_0=[unknown, OK])
+    assert Run(Server(pod("app-0")), containers, AFTER).host.succeeded
+    assert len(containers.ran) == 2
+    server = Server(pod("app-0"), pod("app-1"))
+    server.later["app-1"] = unknown
+    run = Run(server, Containers(app_1=CUT_OFF), SHORT)
+    assert run.failure[0] == Reason.HOOK_LOST
+
+
 def test_container_that_dies_while_it_is_thawed() -> None:
     """The command is repeated once the container is back, not while it is away."""
     server = Server(pod("app-1"))
@@ -580,7 +708,6 @@ def test_handlers_in_their_order(network: Network) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("soon")
 def test_all_handlers_before_a_container_is_waited_for(network: Network) -> None:
     """What goes to each pod follows for the late one; an address of its own was asked already."""
     server = Server(pod("app-0"), RESTARTS)

@@ -7,7 +7,17 @@ import pytest
 
 from controller.api.hook_input import HookInput
 from controller.build.labels import CREATED_BY
-from runner.pods import OURS, NoPort, chosen, claims, container, port_number, restarting
+from runner.pods import (
+    OURS,
+    NoPort,
+    awaited,
+    chosen,
+    claims,
+    container,
+    leaving,
+    port_number,
+    waits_for,
+)
 
 
 def pod(name: str = "app-0", **changes: Any) -> dict[str, Any]:
@@ -77,6 +87,8 @@ def stopped(state: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
 
 BACK_OFF, DIED = {"waiting": {"reason": "CrashLoopBackOff"}}, {"terminated": {"exitCode": 137}}
 DONE = {"terminated": {"exitCode": 0}}
+CREATING = {"waiting": {"reason": "ContainerCreating"}}
+NO_NODE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
 GOING = {"deletionTimestamp": "x"}
 
 
@@ -96,8 +108,13 @@ def policy(name: str, state: dict[str, Any]) -> dict[str, Any]:
         (pod(containerStatuses=stopped({}, restartCount=1)), True),
         (pod(containerStatuses=stopped(DIED, restartCount=0)), True),
         (pod(containerStatuses=stopped(DONE)), True),
-        (pod(containerStatuses=stopped(BACK_OFF, restartCount=0)), False),
-        (pod(containerStatuses=None), False),
+        (pod(containerStatuses=stopped(BACK_OFF, restartCount=0)), True),
+        (pod(containerStatuses=stopped(CREATING, restartCount=0), phase="Pending"), True),
+        (pod(containerStatuses=None), True),
+        (pod(containerStatuses=None, phase="Pending", conditions=NO_NODE), True),
+        (pod(containerStatuses=None, phase="Pending", metadata=GOING), False),
+        (pod(containerStatuses=None, phase="Failed"), False),
+        (pod(containerStatuses=None, phase="Pending", metadata={"labels": {OURS: "drey"}}), False),
         (pod(containerStatuses=stopped(DIED), phase="Failed"), False),
         (pod(containerStatuses=stopped(DONE), phase="Succeeded"), False),
         (pod(containerStatuses=stopped(DIED), metadata=GOING), False),
@@ -106,17 +123,63 @@ def policy(name: str, state: dict[str, Any]) -> dict[str, Any]:
         (policy("OnFailure", DIED), True),
         (policy("OnFailure", DONE), False),
     ],
-    ids=["runs", "back-off", "died before", "no state", "died", "done", "first start", "no status",
+    ids=["runs", "back-off", "died before", "no state", "died", "done", "first start", "creating",
+         "no status", "no node", "going before its start", "evicted", "ours before its start",
          "failed", "succeeded", "going", "ours", "never", "on failure", "done for good"],
 )  # fmt: skip
-def test_pods_that_come_back(one: dict[str, Any], *, is_awaited: bool) -> None:
-    """A second hook waits for a container that ran and will again; a first one never does."""
+def test_pods_that_are_awaited(one: dict[str, Any], *, is_awaited: bool) -> None:
+    """A second hook waits for a container that is to run, also again; a first one never does."""
     told = HookInput(hostname="h", namespace="demo", label_selector="app=a")
-    assert not restarting([one], told)
-    assert bool(restarting([one], replace(told, also_unready=True))) is is_awaited
-    assert not restarting([one], replace(told, also_unready=True, claim="another"))
-    assert not restarting([one], replace(told, also_unready=True, container="mesh"))
-    assert not restarting([one], replace(told, also_unready=True, container="nobody"))
+    after = replace(told, also_unready=True)
+    assert not awaited([one], told)
+    assert bool(awaited([one], after)) is is_awaited
+    assert bool(waits_for(one, after)) is is_awaited or OURS in one["metadata"]["labels"]
+    assert not awaited([one], replace(after, claim="another"))
+    assert not awaited([one], replace(after, container="mesh"))
+    assert not awaited([one], replace(after, container="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (pod(), ""),
+        (pod(containerStatuses=stopped(BACK_OFF, restartCount=1)), "is between restarts"),
+        (pod(containerStatuses=stopped(BACK_OFF, lastState=DIED)), "is between restarts"),
+        (pod(containerStatuses=stopped(DIED)), "is between restarts"),
+        (pod(containerStatuses=None), "has not started yet"),
+        (pod(containerStatuses=stopped(CREATING)), "has not started yet (ContainerCreating)"),
+        (
+            pod(containerStatuses=None, phase="Pending", conditions=NO_NODE),
+            "has not started yet (Unschedulable)",
+        ),
+    ],
+)
+def test_what_a_pod_waits_for_is_told(one: dict[str, Any], words: str) -> None:
+    """Whether it ran before, and why it does not start."""
+    told = HookInput(hostname="h", namespace="demo", label_selector="app=a", also_unready=True)
+    assert waits_for(one, told) == (f"its container {words}" if words else "")
+
+
+@pytest.mark.parametrize(
+    ("one", "is_leaving"),
+    [
+        (pod(), False),
+        (pod(metadata=GOING), False),
+        (pod(metadata=GOING, containerStatuses=stopped(DIED)), True),
+        (pod(metadata=GOING, containerStatuses=None), True),
+        (pod(metadata=GOING, containerStatuses=stopped(DONE), phase="Succeeded"), False),
+        (pod(containerStatuses=stopped(DIED)), False),
+    ],
+    ids=["runs", "going", "going, stopped", "going, never ran", "ended", "restarts"],
+)
+def test_a_pod_in_which_nobody_can_act_any_more_may_have_a_successor(
+    one: dict[str, Any], *, is_leaving: bool
+) -> None:
+    """That one is looked for after a second hook; a first one acts in what is Ready."""
+    told = HookInput(hostname="h", namespace="demo", label_selector="app=a")
+    assert not leaving([one], told)
+    assert leaving([one], replace(told, also_unready=True)) is is_leaving
+    assert not leaving([one], replace(told, also_unready=True, claim="another"))
 
 
 def test_running_container_is_the_hook_s_own() -> None:
