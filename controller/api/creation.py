@@ -19,6 +19,10 @@ They have no owner: they outlive session and configuration.
 """
 SESSION_NAME = "drey.dev/session"
 """Annotation of the same objects: the name of that session, which a change of them wakes."""
+QUIESCED_UNTIL = "drey.dev/quiesced-until"
+"""Annotation of a VolumeSnapshot before which a preBackup hook ran: the application goes on then at
+the latest. What is cut later is not quiesced, and nothing else tells once the session is gone.
+"""
 MAX_BYTES = 96 * 1024
 """Longest document: Linux refuses an environment variable of more than 128 KiB (execve(2))."""
 

@@ -3,10 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.api.backup import BackupConfigurationSpec, RuntimeSettings
-from controller.api.creation import MAX_BYTES, SESSION_NAME, SESSION_UID, CreationInput, NewObject
+from controller.api.creation import (
+    MAX_BYTES,
+    QUIESCED_UNTIL,
+    SESSION_NAME,
+    SESSION_UID,
+    CreationInput,
+    NewObject,
+)
 from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.model import Problem
 from controller.api.names import FALLBACK_LENGTH, snapshot_name
@@ -86,11 +93,17 @@ def told_hosts(job: Obj) -> tuple[str, ...] | None:
 
 
 def snapshot_input(
-    session: Obj, configuration: Obj, spec: BackupConfigurationSpec, claims: Sequence[str]
+    session: Obj,
+    configuration: Obj,
+    spec: BackupConfigurationSpec,
+    claims: Sequence[str],
+    *,
+    quiesced_until: datetime | None = None,
 ) -> CreationInput:
     """Return the VolumeSnapshots of a session, one of each claim (D21, D22).
 
-    Without a class the field is left out: the cluster's default class applies.
+    Without a class the field is left out: the cluster's default class applies. `quiesced_until` is
+    when the application goes on at the latest, None when it does not stand still.
     """
     created = parse_time(meta(session)["creationTimestamp"])
     unix_s = int(created.timestamp())
@@ -103,7 +116,10 @@ def snapshot_input(
                 **child_labels(BACKUP, BACKUP_CONFIGURATION.kind, configuration),
                 SESSION_UID: uid_of(session),
             },
-            "annotations": {SESSION_NAME: name_of(session)},
+            "annotations": {
+                SESSION_NAME: name_of(session),
+                **({QUIESCED_UNTIL: format_time(quiesced_until)} if quiesced_until else {}),
+            },
         },
     }
     if spec.target is not None and spec.target.snapshot_class_name:

@@ -4,7 +4,7 @@ A driver may never cut one, and the wait for it lasts for hours. What is cut aft
 was set going again is not what the hooks are for: it is no success.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.api.conditions import Type, status_of
 from controller.api.objects import annotations_of, meta, status
@@ -50,6 +50,24 @@ def unread_left_s(seen: SnapshotSessionObserved, now: datetime) -> float:
     left_s = quiesce_limit_s(seen) - (now - parse_time(since)).total_seconds()
     deadline = status(seen.session).get("sessionDeadline")
     return min(left_s, (parse_time(deadline) - now).total_seconds()) if deadline else left_s
+
+
+def quiesced_until(seen: SnapshotSessionObserved) -> datetime | None:
+    """Return when an application that stands still now goes on at the latest, None for no limit.
+
+    It may go on earlier, when the session is deleted for one: nobody can know that beforehand.
+    """
+    conditions = target_conditions(seen.session)
+    pre = next((c for c in conditions if c.get("type") == Type.PRE_BACKUP_HOOK.value), {})
+    hook = post_hook_of(seen) if pre.get("status") == "True" else None
+    if hook is None:
+        return None
+    deadline = status(seen.session).get("sessionDeadline")
+    ends = [parse_time(deadline)] if deadline else []
+    if hook.policy == "Always":
+        limit = timedelta(seconds=quiesce_limit_s(seen))
+        ends.append(parse_time(pre["lastTransitionTime"]) + limit)
+    return min(ends, default=None)
 
 
 def quiesce_limit_s(seen: SnapshotSessionObserved) -> float:

@@ -35,6 +35,7 @@ from controller.reconcile.owed_hook import release
 from controller.reconcile.session_status import Outcome, session_duration
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.snapshot_retention import has_rule, removable
+from controller.reconcile.snapshot_sets import is_good, spared
 from controller.reconcile.snapshot_status import SHOWN, hosts_text
 from controller.reconcile.snapshot_wait import Host, claim_of, is_ready
 
@@ -129,32 +130,38 @@ def _retention(
 ) -> tuple[tuple[Condition, ...], tuple[Write, ...]]:
     """Return RetentionPolicyApplied, and what deletes the VolumeSnapshots that go.
 
-    Of a claim whose VolumeSnapshot of this session is not ready nothing goes.
+    Of a claim whose VolumeSnapshot of this session is not ready nothing goes; nor does anything
+    where nobody knows which claims there were.
     """
     kind = Type.RETENTION_POLICY_APPLIED
     ready = {host.name for host in hosts if host.phase is Phase.SUCCEEDED}
-    if seen.spec is None or seen.configuration is None or not ready:
+    is_known = bool(dig(seen.session, "status", "targets", 0, "stats"))
+    if seen.spec is None or seen.configuration is None or not (ready and is_known):
         return (), ()
     policy = seen.spec.retention_policy
     if not has_rule(policy):
         text = "The retention policy has no keep rule for VolumeSnapshots: all are kept."
         return (Condition(kind, True, "Skipped", text),), ()
-    known = {uid_of(snapshot): snapshot for snapshot in (*seen.kept, *seen.snapshots)}
+    # One of this very session stays whatever the clocks say: its report would be a lie.
+    own = {uid_of(snapshot): snapshot for snapshot in seen.snapshots}
+    others = {uid_of(one): one for one in seen.kept if uid_of(one) not in own}
     gone: list[Obj] = []
     for claim in sorted(ready):
-        of_claim = [snapshot for snapshot in known.values() if claim_of(snapshot) == claim]
-        good = [snapshot for snapshot in of_claim if is_ready(snapshot)]
-        bad = [snapshot for snapshot in of_claim if not is_ready(snapshot)]
-        gone += removable(good, bad, policy)
-    # One of this very session stays whatever the clocks say: its report would be a lie.
-    own = {uid_of(snapshot) for snapshot in seen.snapshots}
-    gone = [snapshot for snapshot in gone if uid_of(snapshot) not in own]
-    spared = [name_of(snapshot) for snapshot in gone if name_of(snapshot) in seen.in_use]
-    gone = [snapshot for snapshot in gone if name_of(snapshot) not in seen.in_use]
-    left = f" Left until they are restored: {', '.join(spared)}." if spared else ""
+        # What is ready of this session is good: the session said so.
+        good = [one for one in own.values() if claim_of(one) == claim and is_ready(one)]
+        bad = [one for one in own.values() if claim_of(one) == claim and not is_ready(one)]
+        for one in others.values():
+            if claim_of(one) == claim:
+                (good if is_good(one) else bad).append(one)
+        gone += (one for one in removable(good, bad, policy) if uid_of(one) in others)
+    whole = spared(filter(is_good, others.values()), {host.name for host in hosts}, ready)
+    used = [one for one in gone if name_of(one) in seen.in_use]
+    needed = [one for one in gone if uid_of(one) in whole and one not in used]
+    gone = [one for one in gone if one not in used and one not in needed]
+    left = _left(used, needed, [host.name for host in hosts if host.name not in ready])
     if policy.dry_run:
-        names = ", ".join(name_of(snapshot) for snapshot in gone)
-        text = f"dryRun: {len(gone)} would be deleted{': ' if names else ''}{names}.{left}"
+        names = f": {_names(gone)}" if gone else ""
+        text = f"dryRun: {len(gone)} would be deleted{names}.{left}"
         return (Condition(kind, True, "DryRun", text),), ()
     deletes = tuple(Delete(Ref.by_uid(VOLUME_SNAPSHOT, one)) for one in gone)
     no = seen.refusal
@@ -165,6 +172,22 @@ def _retention(
     # The result must not wait for it, and what may be deleted does not wait either.
     text = f"{refused.ref}: {no.message}; the next session tries to delete it again{left}"
     return (outcome(kind, failure=text),), tuple(one for one in deletes if one != refused)
+
+
+def _left(used: Sequence[Obj], needed: Sequence[Obj], failed: Sequence[str]) -> str:
+    """Return which VolumeSnapshots the rules do not keep and that stay all the same."""
+    text = f" Left until they are restored: {_names(used)}." if used else ""
+    if not needed:
+        return text
+    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return (
+        f"{text} Left because this session has none of {', '.join(failed[:SHOWN])}{more}, so that "
+        f"the last that belong together are older: {_names(needed)}."
+    )
+
+
+def _names(snapshots: Iterable[Obj]) -> str:
+    return ", ".join(name_of(snapshot) for snapshot in snapshots)
 
 
 def _pushes(

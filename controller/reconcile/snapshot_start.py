@@ -15,6 +15,7 @@ from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
 from controller.reconcile.hook_execution import PRE_BACKUP, started
 from controller.reconcile.owed_hook import hold, is_owed
+from controller.reconcile.quiescence import quiesced_until
 from controller.reconcile.session_status import Outcome, job_created
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
@@ -123,6 +124,13 @@ def creation_writes(seen: SnapshotSessionObserved, sources: Sources) -> tuple[Wr
     configuration, spec = seen.configuration, seen.spec
     if configuration is None or spec is None:
         return "its BackupConfiguration does not exist"
+    document = snapshot_input(
+        seen.session,
+        configuration,
+        spec,
+        sources.claims,
+        quiesced_until=quiesced_until(seen),
+    )
     order = CreationOrder(
         session=seen.session,
         session_resource=BACKUP_SESSION,
@@ -130,7 +138,7 @@ def creation_writes(seen: SnapshotSessionObserved, sources: Sources) -> tuple[Wr
         invoker_resource=BACKUP_CONFIGURATION,
         runtime_settings=spec.runtime_settings,
         installation=seen.installation,
-        document=snapshot_input(seen.session, configuration, spec, sources.claims),
+        document=document,
         job_name=snapshot_job_name(name_of(seen.session)),
         service_account=snapshot_account(configuration, spec),
         time_out=spec.time_out,

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from controller.api.creation import QUIESCED_UNTIL
 from controller.api.objects import Obj, uid_of
 from controller.api.resources import BACKUP_SESSION, ROLE_BINDING, VOLUME_SNAPSHOT
 from controller.plan import Delete, Plan, Ref, Refusal, SetStatus
 from controller.reconcile.snapshot_end import adopts, is_of_stash
 from controller.reconcile.snapshot_session import plan
-from tests.support.builders import NOW, configuration, session
+from tests.support.builders import NOW, before, configuration, session
 from tests.support.snapshot_sessions import (
     CLAIMS,
     all_ready,
@@ -71,12 +72,68 @@ def test_each_claim_keeps_its_own() -> None:
     assert made.facts["removed"] == 6
 
 
+PART = begun(stats=(failed_entry(CLAIMS[0]), *({"hostname": c} for c in CLAIMS[1:])))
+"""A session that has no VolumeSnapshot of the first claim."""
+ONE = snapshot_spec(retentionPolicy={"name": "one", "prune": True, "keepLast": 1})
+
+
 def test_of_a_claim_that_failed_nothing_goes() -> None:
-    """Its older ones are all it has."""
-    raw = begun(stats=(failed_entry(CLAIMS[0]), *({"hostname": c} for c in CLAIMS[1:])))
-    made = end(raw=raw, snapshots=all_ready()[1:])
+    """Its older ones are all it has; of the others goes what no rule keeps."""
+    made = end(raw=PART, snapshots=all_ready()[1:])
     assert gone(made) == [f"{claim}-{hours}" for claim in CLAIMS[1:] for hours in (3, 2)]
     assert status_in(made)["phase"] == "Failed"
+    assert "Left" not in retention(made)[2]  # the rules themselves keep the last whole set
+
+
+def test_a_part_never_pushes_out_the_last_set_that_belongs_together() -> None:
+    """An application with several volumes is restored from VolumeSnapshots of one moment."""
+    made = end(raw=PART, snapshots=all_ready()[1:], spec=ONE)
+    assert gone(made) == [f"{claim}-{hours}" for claim in CLAIMS[1:] for hours in (3, 2)]
+    status, _, text = retention(made)
+    assert status == "True"
+    assert text.endswith(
+        "Left because this session has none of data-db-0, so that the last that belong together "
+        "are older: data-db-1-1, data-db-2-1."
+    )
+    whole = end(spec=ONE)
+    assert gone(whole) == [f"{claim}-{hours}" for claim in CLAIMS for hours in (3, 2, 1)]
+    assert "Left" not in retention(whole)[2]
+
+
+def test_many_parts_in_a_row_leave_the_last_set_that_belongs_together() -> None:
+    """Parts give way to parts."""
+    parts = tuple(older(claim, hours) for claim in CLAIMS[1:] for hours in (1, 2))
+    kept = (*parts, *(older(claim, 3) for claim in CLAIMS))
+    made = end(raw=PART, snapshots=all_ready()[1:], spec=ONE, kept=kept)
+    assert gone(made) == [f"{claim}-{hours}" for claim in CLAIMS[1:] for hours in (2, 1)]
+
+
+def test_a_dry_run_does_not_name_what_would_be_left() -> None:
+    """It says what a real one would do, and why it leaves more."""
+    policy = {"name": "dry", "prune": True, "keepLast": 1, "dryRun": True}
+    spec = snapshot_spec(retentionPolicy=policy)
+    text = retention(end(raw=PART, snapshots=all_ready()[1:], spec=spec))[2]
+    assert text.startswith(
+        "dryRun: 4 would be deleted: data-db-1-3, data-db-1-2, data-db-2-3, data-db-2-2. "
+        "Left because this session has none of data-db-0,"
+    )
+
+
+def test_where_nobody_knows_the_claims_nothing_goes() -> None:
+    """What is whole cannot be told."""
+    made = end(raw=begun(stats=()), spec=ONE)
+    assert status_in(made)["phase"] == "Failed"
+    assert gone(made) == []
+    assert "RetentionPolicyApplied" not in conditions_in(status_in(made)["conditions"])
+
+
+def test_what_was_cut_after_the_application_went_on_pushes_out_nothing() -> None:
+    """It is not quiesced, although it became ready; of this session the session itself says so."""
+    late = {QUIESCED_UNTIL: before(HOUR_S + 10)}
+    kept = (older(CLAIMS[0], 1, annotations=late), older(CLAIMS[0], 2), older(CLAIMS[0], 3))
+    assert gone(end(kept=kept)) == ["data-db-0-3"]
+    own = tuple(volume_snapshot(c, annotations={QUIESCED_UNTIL: before(60)}) for c in CLAIMS)
+    assert gone(end(kept=kept, snapshots=own)) == ["data-db-0-3"]
 
 
 def test_without_any_success_nothing_is_said_of_retention() -> None:

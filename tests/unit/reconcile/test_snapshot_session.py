@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from controller.api.creation import QUIESCED_UNTIL, CreationInput
+from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.objects import Obj, annotations_of, name_of
 from controller.api.report import HostReport
 from controller.api.resources import BACKUP_SESSION, JOB, ROLE_BINDING, SERVICE_ACCOUNT
@@ -590,6 +592,45 @@ def test_a_pre_hook_that_ran_is_recorded_then_followed_by_the_snapshots() -> Non
     assert needs_reading(observed(FROZEN, spec=HOOKED), NOW)
     after = planned(FROZEN, spec=HOOKED)
     assert created(after) == ["stash-vs-nightly-1"]
+
+
+def told(plan: Plan) -> dict[str, str]:
+    """Return the annotations that a plan's Job is told to give VolumeSnapshots."""
+    (job,) = (w.body for w in plan.writes if isinstance(w, CreateOnce) and w.resource == JOB)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    values = {one["name"]: one.get("value") or "" for one in container["env"]}
+    common = CreationInput.decode(values[ENVIRONMENT_VARIABLE]).common
+    return dict(common["metadata"]["annotations"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "deadline", "left_s"),
+    [
+        ("Always", "", None, 570),
+        ("Always", "30m", None, 1770),
+        ("Always", "", 60, 60),
+        ("Always", "30s", 60, 0),
+        ("OnSuccess", "", 60, 60),
+        ("OnSuccess", "", None, None),
+    ],
+)
+def test_what_is_created_says_until_when_it_is_quiesced(
+    policy: str, limit: str, deadline: int | None, left_s: int | None
+) -> None:
+    """The preBackup hook ended 30 seconds ago: retention has no other way to know later."""
+    raw = owing(begun(hook_entry("Pre", age_s=30)), policy=policy)
+    if deadline is not None:
+        raw["status"] = {**raw["status"], "sessionDeadline": before(-deadline)}
+    annotations = {"drey.dev/quiesce-limit": limit} if limit else {}
+    invoker = configuration(spec=HOOKED, metadata={"annotations": annotations})
+    wanted = {} if left_s is None else {QUIESCED_UNTIL: before(-left_s)}
+    expected = {"drey.dev/session": "nightly-1", **wanted}
+    assert told(planned(raw, configuration=invoker)) == expected
+
+
+def test_without_a_hook_nothing_says_that_something_was_quiesced() -> None:
+    """There is no moment at which it goes on."""
+    assert told(planned()) == {"drey.dev/session": "nightly-1"}
 
 
 def test_the_claims_of_a_job_that_a_crash_hid_after_a_hook_are_those_that_it_was_told() -> None:
