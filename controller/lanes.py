@@ -62,8 +62,9 @@ class Lane:
 
 def build_lanes(sight: Sight, catalogue: Sequence[Obj], *, workers: int) -> tuple[Lane, ...]:
     """Return the lanes in the order in which they start: the catalogue before who uses it."""
-    # BackupSessions have one worker: which of several first backups may initialise a repository is
-    # decided by looking at the others, one after another (D2).
+    # BackupSessions have one worker: which of several first backups may initialise a repository,
+    # and which session may quiesce an application, is decided by looking at the others, one after
+    # another (D2, D17).
     return (
         Lane(CATALOG_LANE, FUNCTION, CatalogObserver(sight, catalogue), catalog.plan, 1),
         Lane(REPOSITORY_LANE, REPOSITORY, RepositoryObserver(sight), repository.plan, workers),

@@ -8,7 +8,7 @@ each turn that it saves is also a live read saved.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from controller.api.conditions import FINAL_PHASES, Phase
+from controller.api.conditions import FINAL_PHASES, Phase, Type, status_of
 from controller.api.creation import SESSION_NAME
 from controller.api.objects import (
     Key,
@@ -86,6 +86,12 @@ def _phase(obj: Obj | None) -> str:
     return str(status(obj).get("phase") or "") if obj is not None else ""
 
 
+def _hooks_ended(session: Obj | None) -> bool:
+    """Tell whether the postBackup hook of a session has ended: others may quiesce its target."""
+    conditions = dig(session, "status", "targets", 0, "conditions") or ()
+    return status_of(conditions, Type.POST_BACKUP_HOOK) in ("True", "False")
+
+
 class Routes:
     """The routes of all kinds that we watch."""
 
@@ -121,14 +127,14 @@ class Routes:
             )
 
     def session(self, old: Obj | None, new: Obj | None) -> Iterator[Route]:
-        """Itself; those that wait when it ended; its configuration when it failed.
+        """Itself; those that wait when it, or its last hook, ended; its configuration on failure.
 
         A session may have failed because something that its configuration names went away.
         """
         obj = _either(old, new)
         yield Route(SESSION_LANE, key_of(obj))
         ended = new is None or (_phase(new) in FINAL_PHASES and _phase(old) not in FINAL_PHASES)
-        if ended:
+        if ended or (_hooks_ended(new) and not _hooks_ended(old)):
             yield from self._waiting()
         if old is not None and _phase(new) == Phase.FAILED and _phase(old) != Phase.FAILED:
             name = dig(obj, "spec", "invoker", "name")

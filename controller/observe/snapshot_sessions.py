@@ -36,6 +36,7 @@ from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
 from controller.kube.errors import NotFound
 from controller.observe.caches import BY_INVOKER, BY_SESSION, BY_SOURCE, invoker_index
+from controller.observe.hook_rivals import others_of
 from controller.observe.live import UNREADABLE, read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
 from controller.observe.sight import Sight
@@ -66,11 +67,11 @@ class SnapshotSessionObserver:
         is_held = POST_HOOK in finalizers_of(session)
         if is_held and (is_over or is_deleting(session) or is_owed(session)):
             return True
+        name = name_of(session)
         if is_over:
             return False  # whatever comes after is the same for both
         if dig(session, "status", "targets", 0, "stats"):
             return True  # the claims that are waited for; a session with restic has none so early
-        name = name_of(session)
         live = spec is None and not is_begun(session)
         for job, answer in (
             (backup_job_name(name), False),
@@ -112,6 +113,7 @@ class SnapshotSessionObserver:
         is_unclear = is_held and not is_begun(session)
         seen = replace(
             seen,
+            others=others_of(sight, session, spec, siblings),
             pre=self._hook(session, Type.PRE_BACKUP_HOOK, "pre", live=is_unclear),
             post=self._hook(session, Type.POST_BACKUP_HOOK, "post"),
             snapshots=tuple(sight.caches.snapshots.by_index(BY_SESSION, uid_of(session))),

@@ -27,11 +27,24 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A session of another configuration in the same namespace, and what that configuration says.
+
+    It has begun, `is_started`, or is held and so about to.
+    """
+
+    session: Obj
+    spec: BackupConfigurationSpec | None
+    is_started: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotSessionObserved:
     """Input of `snapshot_session.plan`.
 
     `session`, `configuration`, `spec`, `siblings` and `started` are those of SessionObserved.
     `executor` is the Job that creates the VolumeSnapshots, `pre` and `post` those of the hooks.
+    `others` are those whose hooks may act on the same application, while this one has not begun.
     `reading` is None where nothing is decided by it: a session that runs is seen without a request.
     `snapshots` are the VolumeSnapshots with the session's uid; `looked` says that they were read
     live, `unlistable` why they could not be. `kept` are all of the configuration, `in_use` the
@@ -55,5 +68,6 @@ class SnapshotSessionObserved:
     in_use: frozenset[str] = frozenset()
     siblings: tuple[Obj, ...] = ()
     started: frozenset[Uid] = frozenset()
+    others: tuple[Other, ...] = ()
     access: tuple[Ref, ...] = ()
     refusal: Refusal | None = None

@@ -41,6 +41,7 @@ from controller.reconcile.hook_execution import (
     progress,
     retold,
 )
+from controller.reconcile.hook_rivals import rival_of
 from controller.reconcile.owed_hook import is_owed, owed_hook, release
 from controller.reconcile.quiescence import unread_left_s
 from controller.reconcile.snapshot_end import background
@@ -107,7 +108,8 @@ def needs_reading(seen: SnapshotSessionObserved, now: datetime) -> bool:
         return False
     if not is_begun(session):
         is_hidden = seen.executor.job is not None or seen.pre.job is not None
-        return is_hidden or (not is_deleting(session) and hindrance(seen) is None)
+        is_free = hindrance(seen) is None and rival_of(seen) is None
+        return is_hidden or (not is_deleting(session) and is_free)
     conditions = target_conditions(session)
     pre = status_of(conditions, Type.PRE_BACKUP_HOOK)
     if status_of(conditions, Type.BACKUP_EXECUTOR_ENSURED) is None and pre != "False":

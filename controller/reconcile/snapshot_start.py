@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import Condition, Phase, Type, merged
 from controller.api.names import snapshot_job_name
-from controller.api.objects import Obj, dig, name_of, namespace_of
+from controller.api.objects import Obj, dig, key_of, name_of, namespace_of, status
 from controller.api.report import Reason
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB
 from controller.build.creation import CreationOrder, creation_job, snapshot_input
@@ -14,9 +14,10 @@ from controller.build.identity import snapshot_account
 from controller.plan import CreateOnce, Plan, Write
 from controller.reconcile.backup_start import Impossible, Skip, Wait, hindrance
 from controller.reconcile.hook_execution import PRE_BACKUP, started
+from controller.reconcile.hook_rivals import rival_of
 from controller.reconcile.owed_hook import hold, is_owed
 from controller.reconcile.quiescence import quiesced_until
-from controller.reconcile.session_status import Outcome, job_created
+from controller.reconcile.session_status import Outcome, deadline_of, job_created
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -50,7 +51,8 @@ def begin(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         case Impossible(message):
             return _fail_to_start(seen, message, now)
         case None:
-            return _first_job(seen, now)
+            rival = rival_of(seen)
+            return _first_job(seen, now) if rival is None else _wait(seen, rival, now)
         case _:
             assert_never(hindered)
 
@@ -64,6 +66,18 @@ def _first_job(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         return _fail_to_start(seen, sources, now)
     if not sources.claims:
         return _fail_to_start(seen, "none of its claims can be snapshotted", now, sources)
+    if (rival := rival_of(seen, sources.claims)) is not None:
+        return _wait(seen, rival, now)
+    return _start(seen, configuration, spec, sources, now)
+
+
+def _start(
+    seen: SnapshotSessionObserved,
+    configuration: Obj,
+    spec: BackupConfigurationSpec,
+    sources: Sources,
+    now: datetime,
+) -> Plan:
     if spec.hooks is not None and spec.hooks.pre_backup is not None:
         return _start_pre_hook(seen, configuration, spec, sources, now)
     writes = creation_writes(seen, sources)
@@ -71,6 +85,39 @@ def _first_job(seen: SnapshotSessionObserved, now: datetime) -> Plan:
         return _fail_to_start(seen, writes, now, sources)
     new = started_status(seen, sources, executor_ensured(None), now)
     return started_plan(seen, writes, new)
+
+
+def _wait(seen: SnapshotSessionObserved, rival: Obj, now: datetime) -> Plan:
+    """Let another session do first what its hooks are for; the end of that wakes this one.
+
+    One that is held goes on waiting after `timeOut`: to end, its postBackup hook would have to run.
+    """
+    name, invoker = key_of(rival), dig(rival, "spec", "invoker", "name")
+    deadline = deadline_of(seen.session, seen.spec.time_out if seen.spec else "")
+    left_s = (deadline - now).total_seconds() if deadline is not None else WAIT_S
+    if left_s <= 0 and not is_owed(seen.session):
+        late = (
+            f"timeOut has passed while it waited for BackupSession {name} of BackupConfiguration "
+            f"{invoker}, whose hooks act on the same application: give the two schedules that are "
+            "further apart, or raise spec.timeOut"
+        )
+        return _fail_to_start(seen, late, now)
+    text = (
+        f"Waiting for BackupSession {name} of BackupConfiguration {invoker}: its hooks act on the "
+        "same application, which one session at a time may quiesce."
+    )
+    waiting = Condition(Type.BACKUP_WAITING, True, "ApplicationInUse", text)
+    old = status(seen.session)
+    new = {
+        **old,
+        "phase": Phase.PENDING.value,
+        "conditions": merged(old.get("conditions") or (), [waiting], now),
+    }
+    return Plan(
+        writes=status_writes(seen.session, new),
+        requeue_after_s=min(left_s, WAIT_S) if left_s > 0 else WAIT_S,
+        facts={"step": "waiting", "words": text},
+    )
 
 
 def _fail_to_start(

@@ -13,6 +13,7 @@ from controller.api.conditions import (
     deadline_exceeded,
     merged,
     outcome,
+    without,
 )
 from controller.api.objects import Obj, dig, meta, namespace_of, status
 from controller.api.report import Reason
@@ -53,6 +54,8 @@ def target_ref(seen: SnapshotSessionObserved) -> dict[str, str]:
 def running_status(seen: SnapshotSessionObserved) -> dict[str, Any]:
     """Return the parts of the status of a session that runs which do not change."""
     new: dict[str, Any] = {**status(seen.session), "phase": Phase.RUNNING.value}
+    if "conditions" in new:
+        new["conditions"] = without(new["conditions"] or (), Type.BACKUP_WAITING)
     if deadline := deadline_of(seen.session, seen.spec.time_out if seen.spec else ""):
         new["sessionDeadline"] = format_time(deadline)
     return new

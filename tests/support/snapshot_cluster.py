@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from controller.api.conditions import FINAL_PHASES
 from controller.api.creation import SESSION_UID, CreationInput
 from controller.api.job_input import ENVIRONMENT_VARIABLE
 from controller.api.objects import (
@@ -54,6 +55,8 @@ from tests.support.snapshot_sessions import (
 from tests.support.toy_cluster import ToyCluster, ToyServer, is_finished
 
 FOREGROUND = "foregroundDeletion"
+NEIGHBOUR = "hourly"
+"""The name of the other configuration."""
 RETRIES = 3
 REPORTED = 1
 
@@ -106,6 +109,8 @@ class SnapshotServer(ToyServer):
             self.violations.append(f"{name_of(body)} for the {count}. time")
         if kind == "post" and count >= MOST_TRIES:
             self.excused.add(owner)
+        if kind == "pre" and self._is_in_use(owner):
+            self.violations.append(f"{name_of(body)} while another session quiesces")
         if kind == "pre" and (owner, "vs") in self.made:
             self.violations.append(f"{name_of(body)} after the VolumeSnapshots")
         if kind == "vs" and (owner, "pre") in self.made and owner not in self.pre_succeeded:
@@ -114,6 +119,17 @@ class SnapshotServer(ToyServer):
             self.violations.append(f"{name_of(body)} after the application went on")
         if kind == "post" and (owner, "pre") in self.made and self._is_freezing(owner):
             self.violations.append(f"{name_of(body)} beside a preBackup hook that may run")
+
+    def _is_in_use(self, owner: str) -> bool:
+        """Tell whether another session that goes on has frozen the application, or is about to."""
+        others = {
+            str(uid_of(other))
+            for other in self.all(BACKUP_SESSION)
+            if status(other).get("phase") not in FINAL_PHASES
+        } - {owner}
+        begun = {one for one in others if (one, "pre") in self.made}
+        thawed = {one for one in others if (one, "post") in self.made}
+        return bool((begun - thawed) | (others & self.frozen - self.excused))
 
     def _is_freezing(self, owner: str) -> bool:
         jobs = [j for j in self.all(JOB) if controller_uid(j) == owner]
@@ -136,11 +152,18 @@ class SnapshotServer(ToyServer):
 
 
 class SnapshotCluster(ToyCluster):
-    """The cluster; with or without both hooks."""
+    """The cluster; with or without both hooks, and another configuration of the same target."""
 
     server: SnapshotServer
 
-    def __init__(self, *, with_hooks: bool, time_out: str = "", replicas: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        with_hooks: bool,
+        time_out: str = "",
+        replicas: int = 3,
+        with_neighbour: bool = False,
+    ) -> None:
         self.lost: dict[str, int] = {}
         changes: dict[str, Any] = {"hooks": hooks()} if with_hooks else {}
         if time_out:
@@ -150,18 +173,23 @@ class SnapshotCluster(ToyCluster):
             (STATEFUL_SET, workload(replicas=replicas)),
             *((PVC, bound_claim(f"data-db-{number}")) for number in range(replicas)),
             (BACKUP_CONFIGURATION, configuration(spec=self.spec, status={})),
+            *(
+                [(BACKUP_CONFIGURATION, configuration(NEIGHBOUR, spec=self.spec, status={}))]
+                if with_neighbour
+                else []
+            ),
             server=SnapshotServer(),
         )
 
-    def new_session(self, number: int, *, is_owned: bool) -> None:
+    def new_session(self, number: int, *, is_owned: bool, of: str = "nightly") -> None:
         """Create a session: one of a trigger, which goes with its configuration, or by hand."""
-        name = f"nightly-{number}"
+        name = f"{of}-{number}"
         if (BACKUP_SESSION, Key(NAMESPACE, name)) in self.server.objects:
             return
-        made = session(name)
+        made = session(name, of=of)
         del made["metadata"]["creationTimestamp"]
         del made["metadata"]["uid"]
-        (owner,) = self.server.all(BACKUP_CONFIGURATION) or (None,)
+        owner = self.server.objects.get((BACKUP_CONFIGURATION, Key(NAMESPACE, of)))
         if is_owned and owner is not None:
             made["metadata"]["ownerReferences"] = [
                 {

@@ -24,37 +24,13 @@ from controller.observe.routes import SESSION_LANE, Route
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from tests.support.builders import NAMESPACE, before, configuration
+from tests.support.reads import Reads
 from tests.support.snapshot_cluster import SnapshotCluster
 from tests.support.snapshot_sessions import CLAIMS, bound_claim, snapshot_spec, workload
 from tests.support.toy_cluster import CACHED
 
 KEY = Key(NAMESPACE, "nightly-1")
 ROUTE = Route(SESSION_LANE, KEY)
-
-
-class Reads:
-    """Notes what the controller reads from a server."""
-
-    def __init__(self, cluster: SnapshotCluster, patch: pytest.MonkeyPatch) -> None:
-        self.seen: list[str] = []
-        server = cluster.server
-        get, list_page = server.get, server.list_page
-
-        def counted_get(resource: Any, namespace: str, name: str, **options: Any) -> Obj:
-            self.seen.append(f"get {resource}")
-            return get(resource, namespace, name, **options)
-
-        def counted_list(resource: Any, namespace: str = "", **options: Any) -> Obj:
-            self.seen.append(f"list {resource}")
-            return list_page(resource, namespace, **options)
-
-        patch.setattr(server, "get", counted_get)
-        patch.setattr(server, "list_page", counted_list)
-
-    def take(self) -> list[str]:
-        """Return what was read since the last time."""
-        seen, self.seen = self.seen, []
-        return seen
 
 
 def catch_up(cluster: SnapshotCluster, *, but: Resource | None = None) -> None:

@@ -30,7 +30,7 @@ from controller.api.resources import (
 )
 from controller.observe.routes import SESSION_LANE
 from tests.support.builders import NAMESPACE
-from tests.support.snapshot_cluster import SnapshotCluster
+from tests.support.snapshot_cluster import NEIGHBOUR, SnapshotCluster
 from tests.support.snapshot_sessions import CLAIMS
 from tests.support.toy_cluster import CACHED, Fuse
 
@@ -40,8 +40,10 @@ Action = Callable[[SnapshotCluster, int], None]
 
 
 def new_session(cluster: SnapshotCluster, index: int) -> None:
-    """Create one of three sessions."""
-    cluster.new_session(1 + index % 3, is_owned=bool(index // 3 % 2))
+    """Create one of three sessions; of either configuration."""
+    configurations = [name_of(found) for found in cluster.server.all(BACKUP_CONFIGURATION)]
+    of = NEIGHBOUR if NEIGHBOUR in configurations and index // 6 % 2 else "nightly"
+    cluster.new_session(1 + index % 3, is_owned=bool(index // 3 % 2), of=of)
     cluster.server.wait(1)
 
 
@@ -204,10 +206,16 @@ stories = st.lists(
 
 
 def tell(
-    story: list[tuple[Action, int]], *, with_hooks: bool, time_out: str = ""
+    story: list[tuple[Action, int]],
+    *,
+    with_hooks: bool,
+    time_out: str = "",
+    with_neighbour: bool = False,
 ) -> SnapshotCluster:
     """Play a story and let it settle: every pod that runs does its work."""
-    cluster = SnapshotCluster(with_hooks=with_hooks, time_out=time_out)
+    cluster = SnapshotCluster(
+        with_hooks=with_hooks, time_out=time_out, with_neighbour=with_neighbour
+    )
     assert cluster.settle(cluster.remove_pod)
     for action, index in story:
         action(cluster, index)
@@ -257,6 +265,35 @@ def test_every_story_ends(story: list[tuple[Action, int]], with_hooks: bool, out
     no session that is held for ever; a plan whose effects are seen has no more writes.
     """
     check(tell(story, with_hooks=with_hooks, time_out=out))
+
+
+both = st.lists(
+    st.tuples(st.sampled_from([*WEIGHTED, new_session, new_session]), st.integers(0, 1000)),
+    min_size=5,
+    max_size=100,
+)
+
+
+@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.builds(list.__add__, st.sampled_from([[], BEGIN, FROZEN]), both), OUT)
+@example([(new_session, 0), (new_session, 6)], "")
+@example([(new_session, 6), (new_session, 0), (work_off, 0), (restart, 0)], "")
+@example([*FROZEN, (new_session, 6), (delete_session, 0)], "")
+@example([*FROZEN, (new_session, 6), (pass_time, 4), (pass_time, 4)], "30m")
+def test_two_configurations_never_quiesce_one_application_at_once(
+    story: list[tuple[Action, int]], out: str
+) -> None:
+    """No preBackup hook begins while another session's application stands still; and all end."""
+    check(tell(story, with_hooks=True, time_out=out, with_neighbour=True))
+
+
+def test_of_two_configurations_at_once_both_succeed() -> None:
+    """One after the other, and the application goes on."""
+    cluster = tell([(new_session, 0), (new_session, 6)], with_hooks=True, with_neighbour=True)
+    check(cluster)
+    sessions = cluster.server.all(BACKUP_SESSION)
+    assert [status(session)["phase"] for session in sessions] == ["Succeeded", "Succeeded"]
+    assert not cluster.server.frozen
 
 
 @pytest.mark.parametrize("with_hooks", [False, True])
