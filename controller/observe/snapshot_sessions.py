@@ -35,7 +35,14 @@ from controller.build.creation import told_hosts
 from controller.build.hook import POST_HOOK
 from controller.build.identity import hook_identity
 from controller.kube.errors import NotFound
-from controller.observe.caches import BY_INVOKER, BY_SESSION, BY_SOURCE, invoker_index
+from controller.observe.caches import (
+    BY_INVOKER,
+    BY_OWNER,
+    BY_SESSION,
+    BY_SOURCE,
+    invoker_index,
+    newest,
+)
 from controller.observe.hook_rivals import others_of
 from controller.observe.live import UNREADABLE, read_job
 from controller.observe.live_storage import read_claims, read_snapshots, read_target
@@ -69,7 +76,8 @@ class SnapshotSessionObserver:
             return True
         name = name_of(session)
         if is_over:
-            return False  # whatever comes after is the same for both
+            # Whatever comes after is the same for both, but for a Job that outlives its session.
+            return self._sight.made(session, snapshot_job_name(name)).job is not None
         if dig(session, "status", "targets", 0, "stats"):
             return True  # the claims that are waited for; a session with restic has none so early
         live = spec is None and not is_begun(session)
@@ -108,7 +116,7 @@ class SnapshotSessionObserver:
         )
         is_held = POST_HOOK in finalizers_of(session)
         if is_final(session) or (is_deleting(session) and not is_held):
-            return seen
+            return replace(seen, executor=self._left(session))
         # What has begun says itself how far the hook came: nothing waits for a read of its Job.
         is_unclear = is_held and not is_begun(session)
         seen = replace(
@@ -156,6 +164,13 @@ class SnapshotSessionObserver:
             if not is_begun(seen.session) and seen.pre.job is None:
                 raise
             return Reading(unreadable=str(err))
+
+    def _left(self, session: Obj) -> Executor:
+        """Return the Job of a session that has ended as the caches have it: no verdict is due."""
+        job = self._sight.made(session, snapshot_job_name(name_of(session))).job
+        if job is None:
+            return Executor()
+        return Executor(job, newest(self._sight.caches.pods.by_index(BY_OWNER, uid_of(job))))
 
     def _reading(self, seen: SnapshotSessionObserved) -> Reading:
         target = seen.spec.target if seen.spec else None

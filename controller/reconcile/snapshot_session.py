@@ -42,6 +42,7 @@ from controller.reconcile.hook_execution import (
     retold,
 )
 from controller.reconcile.hook_rivals import rival_of
+from controller.reconcile.leftover import with_leftover
 from controller.reconcile.owed_hook import is_owed, owed_hook, release
 from controller.reconcile.quiescence import unread_left_s
 from controller.reconcile.snapshot_end import background
@@ -81,7 +82,7 @@ def _plan(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     is_held = POST_HOOK in finalizers_of(session)
     is_over = status(session).get("phase") in FINAL_PHASES
     if not is_held and (is_over or is_deleting(session)):
-        return Plan() if is_deleting(session) else retry.plan(seen, now)
+        return Plan() if is_deleting(session) else with_leftover(retry.plan(seen, now), seen, now)
     if not is_over:
         if is_begun(session):
             return _follow(seen, now)
