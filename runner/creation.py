@@ -5,7 +5,6 @@ again after any end, since an object that carries the session's uid is its own.
 """
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ from controller.api.text import parse_time
 from controller.kube.config import connect
 from controller.kube.errors import (
     AlreadyExists,
-    Forbidden,
     KubeError,
     NotFound,
     Verdict,
@@ -31,7 +29,7 @@ from runner import api_verb
 from runner.failure import RunError
 from runner.log import Log, now_s
 from runner.parallel import spread
-from runner.retry import DOUBT_S, is_doubtful, until_answered
+from runner.retry import DOUBT_S, is_doubtful, remedy, until_answered
 
 THREADS = 4
 """Each has a connection of its own, whose TLS handshake costs as much as a few POSTs: with more,
@@ -170,7 +168,7 @@ class Creation:
         if classify(err) is Verdict.REFUSED or isinstance(err, NotFound):
             # The server's words, which name the object, come first: what is cut is the end.
             text = f"{title}: {err.message}" if isinstance(err, NotFound) else err.message
-            return api_verb.failed(item.host, Reason.CREATION_REFUSED, text + _remedy(err))
+            return api_verb.failed(item.host, Reason.CREATION_REFUSED, text + remedy(err))
         text = f"{title}: the API server did not create it"
         if self._order.deadline:
             text = f"{text} by {self._order.deadline}"
@@ -214,18 +212,6 @@ def _taken(names: Sequence[str], foreign: Sequence[Obj]) -> str:
         return f"{text}: wait until it is gone, or choose another name"
     text = f"{names[0]} exists already and is not of this session; it is left as it is"
     return f"{text}: delete it, or choose another name"
-
-
-def _remedy(err: KubeError) -> str:
-    if not isinstance(err, Forbidden):
-        return ""
-    if re.search("(exceeded|failed) quota", err.message):
-        return "; raise the ResourceQuota, or delete what is not needed"
-    if re.search("denied (the )?request", err.message):
-        return "; an admission policy or webhook of the cluster must allow it"
-    if is_doubtful(err):
-        return "; the Job's ServiceAccount lacks the right: check its RoleBinding"
-    return ""
 
 
 def main(environ: Mapping[str, str] = os.environ) -> ExitCode:

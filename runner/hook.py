@@ -26,7 +26,7 @@ from runner.hook_pods import Found, HookPods
 from runner.log import Log
 from runner.parallel import spread
 from runner.pods import NoPort, container, port_number
-from runner.retry import until_answered
+from runner.retry import remedy, until_answered
 
 GRACE_S = 3.0
 """What a handler gets after the end of the time, so that its own words about it are told."""
@@ -211,7 +211,7 @@ class Hook:
         except Unheard as err:
             return Failure(f"container {name}: {err.message}", is_lost=True)
         except KubeError as err:
-            text = f"container {name}: the command was not started: {err.message}"
+            text = f"container {name}: the command was not started: {err.message}{remedy(err)}"
             return Failure(text, is_lost=True)
         if result.code == 0:
             return None

@@ -14,7 +14,7 @@ from runner.failure import RunError
 from runner.hook_end import MOST_NAMED
 from runner.log import Log
 from runner.pods import awaited, chosen, leaving, runs, waits_for, will_run
-from runner.retry import until_answered
+from runner.retry import remedy, until_answered
 
 PAGE = 500
 PAUSE_S = 1.0
@@ -159,9 +159,8 @@ class HookPods:
                 self._pages, self._log, {"hostname": hook.hostname}, limit_s=self._left_s()
             )
         except KubeError as err:
-            text = (
-                f"the pods with {self._where} in {hook.namespace} cannot be listed: {err.message}"
-            )
+            what = f"the pods with {self._where} in {hook.namespace}"
+            text = f"{what} cannot be listed: {err.message}{remedy(err)}"
             reason = Reason.HOOK_LOST if hook.also_unready else Reason.HOOK_FAILED
             raise RunError(reason, text) from err
 

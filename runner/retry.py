@@ -43,6 +43,19 @@ def is_doubtful(err: KubeError) -> bool:
     return is_refusal(err) and not _DEFINITE.search(err.message)
 
 
+def remedy(err: KubeError) -> str:
+    """Return what to do about a refusal, to be put behind the server's words; may be empty."""
+    if not isinstance(err, Forbidden):
+        return ""
+    if re.search("(exceeded|failed) quota", err.message):
+        return "; raise the ResourceQuota, or delete what is not needed"
+    if re.search("denied (the )?request", err.message):
+        return "; an admission policy or webhook of the cluster must allow it"
+    if is_doubtful(err):
+        return "; the Job's ServiceAccount lacks the right: check its RoleBinding"
+    return ""
+
+
 def until_answered(
     request: Callable[[], _Answer],
     log: Log,

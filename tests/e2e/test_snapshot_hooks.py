@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.audit import Audit
+from tests.support.barrier import barrier
 from tests.support.cluster import Space, condition
 from tests.support.doorkeeper import Doorkeeper
-from tests.support.evidence import says
+from tests.support.evidence import answers, pods_of, says
 from tests.support.node import processes
 from tests.support.operators import kill_leader
 from tests.support.snapshots import (
@@ -160,6 +162,34 @@ def test_pre_hook_fails(space: Space) -> None:
     # the cause is mended, the next one works
     ready(space, hooked(space))
     assert taken(space, "second")["status"]["phase"] == "Succeeded"
+
+
+def test_rights_missing(space: Space) -> None:
+    """A hook that may run nothing in pods says what is forbidden; nothing is snapshotted."""
+    start(space)
+    identity = "stash-hook-identity-first"
+    audit = Audit(space.cluster.info["audit_log"])
+    with barrier(space) as closed:
+        ready(space, hooked(space, timeout="10s", runtimeSettings=closed.settings))
+        space.apply(space.session("first"))
+        space.cluster.until("the pod waits", lambda: pods_of(space, "stash-hook-pre-first"))
+        space.cluster.kubectl(
+            "patch", "rolebinding", identity, "-n", space.name, "--type=merge",
+            "-p", '{"subjects": null}',
+        )  # fmt: skip
+        closed.open()
+        session = space.wait_phase("backupsession", "first", "Failed", timeout_s=180.0)
+    says(session, PRE, "False", ["HookFailed", "forbidden", "RoleBinding", identity])
+    refused = answers(
+        audit, "list", "pods", space, user=f"system:serviceaccount:{space.name}:{identity}"
+    )
+    assert set(refused) == {403}
+    assert not snapshots(space)
+    assert done(space) == []
+    # the next session has an identity of its own
+    ready(space, hooked(space))
+    assert taken(space, "second")["status"]["phase"] == "Succeeded"
+    assert done(space) == ["freeze", "thaw"]
 
 
 def test_pre_hook_hangs(space: Space) -> None:

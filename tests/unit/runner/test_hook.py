@@ -628,10 +628,12 @@ def test_missing_right() -> None:
     reason, text = Run(Server(errors=(no,)), hook=replace(TOLD, timeout_s=1)).failure
     assert reason == Reason.HOOK_FAILED
     assert "cannot list resource" in text
+    assert text.endswith("the Job's ServiceAccount lacks the right: check its RoleBinding")
     no = Forbidden('User "x" cannot create resource "pods/exec"', code=403)
     containers = Containers(app_0=no)
     _, text = Run(Server(pod("app-0")), containers, replace(TOLD, timeout_s=1)).failure
     assert "the command was not started: User" in text
+    assert text.endswith("the Job's ServiceAccount lacks the right: check its RoleBinding")
 
 
 def test_no_such_container() -> None:
