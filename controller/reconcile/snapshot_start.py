@@ -211,7 +211,7 @@ def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     preBackup hook is followed by another look.
     """
     sources = None
-    if seen.spec is not None and seen.reading is not None and not seen.reading.unreadable:
+    if seen.spec is not None and seen.reading is not None:
         found = sources_of(seen.spec, seen.reading, namespace_of(seen.session))
         sources = None if isinstance(found, str) else found
         if seen.reading.told is not None:

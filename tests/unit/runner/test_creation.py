@@ -19,6 +19,7 @@ from controller.kube.errors import (
     Invalid,
     KubeError,
     NotFound,
+    NotServed,
     ServerFault,
     Throttled,
     Unreachable,
@@ -346,9 +347,10 @@ def test_deadline_has_passed() -> None:
     assert server.calls == []
 
 
-def test_no_crds() -> None:
-    """A kind that the cluster does not serve is named."""
-    gone = NotFound("the server could not find the requested resource", code=404)
+@pytest.mark.parametrize("kind", [NotServed, NotFound])
+def test_no_crds(kind: type[NotFound]) -> None:
+    """A kind that the cluster does not serve is named, and a namespace that is gone."""
+    gone = kind("the server could not find the requested resource", code=404)
     run = Run(Server({"data-0-1": passing(gone)}), order("data-0"))
     assert run.failure.reason == Reason.CREATION_REFUSED
     assert run.failure.error.startswith("VolumeSnapshot demo/data-0-1: the server could not find")

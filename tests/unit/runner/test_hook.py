@@ -64,7 +64,8 @@ class Server:
         self.selectors: list[str] = []
         self.look_s = 0.0
         self.relisted: tuple[dict[str, Any], ...] = ()
-        """The pods from the second list on."""
+        """The pods from a later list on: the second, or `relists_at`."""
+        self.relists_at = 2
         self.later: dict[str, dict[str, Any] | KubeError] = {}
         """What becomes of pods after they were listed."""
         self.looks: dict[str, list[dict[str, Any] | KubeError]] = {}
@@ -98,7 +99,7 @@ class Server:
         if self._errors:
             raise self._errors.pop(0) if len(self._errors) > 1 else self._errors[0]
         self.selectors.append(label_selector)
-        if len(self.selectors) > 1 and not continue_token and self.relisted:
+        if len(self.selectors) >= self.relists_at and not continue_token and self.relisted:
             self._pods = self.relisted
         start = int(continue_token or 0)
         more = str(start + 2) if start + 2 < len(self._pods) else ""
@@ -541,6 +542,25 @@ def test_successor_of_a_pod_that_stops_is_looked_for() -> None:
     alone = Server(STOPPED)
     alone.relisted = (pod("app-1", uid="new"),)
     assert Run(alone, hook=AFTER).containers.ran == [("app-1", "db")]
+
+
+@pytest.mark.parametrize("others", [(), (pod("app-0"),)], ids=["alone", "beside another"])
+def test_pod_that_takes_long_to_stop_has_its_successor_all_the_same(others: Any) -> None:
+    """Its volumes have to be unmounted first: the time for the next one begins after that."""
+    server = Server(*others, STOPPED)
+    server.relisted, server.relists_at = (*others, pod("app-1", uid="new")), 12
+    run = Run(server, hook=AFTER)
+    assert run.host.succeeded
+    assert run.containers.ran[-1] == ("app-1", "db")
+    assert run.host.duration_s > 0.4
+
+
+def test_pod_that_never_goes_delays_the_hook_until_its_time_is_over() -> None:
+    """Then those that were reached decide."""
+    run = Run(Server(pod("app-0"), STOPPED), hook=replace(AFTER, timeout_s=1))
+    assert run.host.succeeded
+    assert 0.8 < run.host.duration_s < 1.5
+    assert Run(Server(STOPPED), hook=replace(AFTER, timeout_s=1)).failure[0] == Reason.NO_READY_POD
 
 
 def test_successor_of_a_pod_that_goes_while_it_is_thawed_is_looked_for() -> None:
