@@ -41,6 +41,7 @@ from controller.reconcile.session_status import (
     metrics_conditions,
     outcome_of,
     report_conditions,
+    waiting_status,
 )
 from controller.reconcile.verdicts import Died, Ended, Running, Waiting
 
@@ -84,13 +85,7 @@ def _begin(seen: SessionObserved, now: datetime) -> Plan:
 def _wait(seen: SessionObserved, message: str, now: datetime) -> Plan:
     if not message:
         return Plan(requeue_after_s=WAIT_S)
-    waiting = Condition(Type.BACKUP_WAITING, True, "RepositoryNotInitialized", message)
-    old = status(seen.session)
-    new = {
-        **old,
-        "phase": Phase.PENDING.value,
-        "conditions": merged(old.get("conditions") or (), [waiting], now),
-    }
+    new = waiting_status(seen.session, "RepositoryNotInitialized", message, now)
     return Plan(
         writes=status_writes(seen.session, new),
         requeue_after_s=WAIT_S,

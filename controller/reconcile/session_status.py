@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.conditions import Condition, Phase, Type, outcome
+from controller.api.conditions import Condition, Phase, Type, merged, outcome
 from controller.api.objects import Obj, meta, name_of, status
 from controller.api.proof import error_text, failure_of
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
@@ -169,6 +169,17 @@ def session_duration(session: Obj, now: datetime) -> str:
     """Return the time since a session's creation, rounded to seconds."""
     created = parse_time(meta(session)["creationTimestamp"])
     return format_seconds((now - created).total_seconds())
+
+
+def waiting_status(session: Obj, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """Return the status of a BackupSession that has to wait for another one before it starts."""
+    old = status(session)
+    waiting = Condition(Type.BACKUP_WAITING, True, reason, message)
+    return {
+        **old,
+        "phase": Phase.PENDING.value,
+        "conditions": merged(old.get("conditions") or (), [waiting], now),
+    }
 
 
 def deadline_of(session: Obj, time_out: str) -> datetime | None:

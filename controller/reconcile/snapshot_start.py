@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.conditions import Condition, Phase, Type, merged
 from controller.api.names import snapshot_job_name
-from controller.api.objects import Obj, dig, key_of, name_of, namespace_of, status
+from controller.api.objects import Obj, dig, key_of, name_of, namespace_of
 from controller.api.report import Reason
 from controller.api.resources import BACKUP_CONFIGURATION, BACKUP_SESSION, JOB
 from controller.build.creation import CreationOrder, creation_job, snapshot_input
@@ -17,7 +17,7 @@ from controller.reconcile.hook_execution import PRE_BACKUP, started
 from controller.reconcile.hook_rivals import rival_of
 from controller.reconcile.owed_hook import hold, is_owed
 from controller.reconcile.quiescence import quiesced_until
-from controller.reconcile.session_status import Outcome, deadline_of, job_created
+from controller.reconcile.session_status import Outcome, deadline_of, job_created, waiting_status
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -106,13 +106,7 @@ def _wait(seen: SnapshotSessionObserved, rival: Obj, now: datetime) -> Plan:
         f"Waiting for BackupSession {name} of BackupConfiguration {invoker}: its hooks act on the "
         "same application, which one session at a time may quiesce."
     )
-    waiting = Condition(Type.BACKUP_WAITING, True, "ApplicationInUse", text)
-    old = status(seen.session)
-    new = {
-        **old,
-        "phase": Phase.PENDING.value,
-        "conditions": merged(old.get("conditions") or (), [waiting], now),
-    }
+    new = waiting_status(seen.session, "ApplicationInUse", text, now)
     return Plan(
         writes=status_writes(seen.session, new),
         requeue_after_s=min(left_s, WAIT_S) if left_s > 0 else WAIT_S,

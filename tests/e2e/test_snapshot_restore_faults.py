@@ -17,16 +17,19 @@ from tests.support.evidence import answers, says
 from tests.support.snapshots import (
     SIZE,
     Faults,
+    assert_content,
     bound,
     claims,
     configuration,
     hosts,
     named,
     names,
+    one_file,
     phases,
     ready,
     restore,
     restored,
+    restorer,
     snapshots,
     taken,
     template,
@@ -38,21 +41,7 @@ LIMITED = {"hard": {"persistentvolumeclaims": "1"}}
 @pytest.fixture
 def snapshot(space: Space) -> str:
     """The name of a VolumeSnapshot of the claim `data`, which holds one file."""
-    space.apply(*claims(space, "data"), space.pod())
-    space.wait_pod("app")
-    space.exec("app", "echo content > /data/file; sync")
-    ready(space, configuration(space))
-    session = taken(space, "first")
-    assert session["status"]["phase"] == "Succeeded", session["status"]
-    (name,) = named(session, "data")
-    return name
-
-
-def assert_content(space: Space, claim: str) -> None:
-    """The claim holds what was snapshotted."""
-    space.apply(space.pod(f"reader-{claim}", claim=claim))
-    space.wait_pod(f"reader-{claim}")
-    assert space.exec(f"reader-{claim}", "cat /data/file") == "content\n"
+    return one_file(space)
 
 
 def claim_names(space: Space) -> list[str]:
@@ -71,16 +60,11 @@ def wait_pending(space: Space, *words: str, name: str = "restore") -> None:
     space.cluster.until(f"the restore says {words}", probe, timeout_s=40.0)
 
 
-def user_of(space: Space, restore: str = "restore") -> str:
-    """Return as whom the Job of a restore creates claims."""
-    return f"system:serviceaccount:{space.name}:restoresession-{restore}-0"
-
-
 def assert_not_begun(space: Space, audit: Audit) -> None:
     """The restore made no Job, and nobody created a claim as it."""
     owners = [o["kind"] for job in space.list("job") for o in job["metadata"]["ownerReferences"]]
     assert "RestoreSession" not in owners
-    assert not answers(audit, "create", "persistentvolumeclaims", space, user=user_of(space))
+    assert not answers(audit, "create", "persistentvolumeclaims", space, user=restorer(space))
     assert claim_names(space) == ["data"]
 
 
@@ -138,7 +122,7 @@ def test_claim_that_exists(space: Space, snapshot: str) -> None:
     again = restored(space, template(space, "copy", snapshot), name="again")
     assert phases(again) == {"copy": "Succeeded"}
     assert 201 in answers(
-        audit, "create", "persistentvolumeclaims", space, user=user_of(space, "again")
+        audit, "create", "persistentvolumeclaims", space, user=restorer(space, "again")
     ), "this is the user who would have created the others"
     assert_event(space, again, "Normal", "restore succeeded for 1 of 1 claims (copy)")
     assert_content(space, "copy")

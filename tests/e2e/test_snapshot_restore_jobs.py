@@ -18,16 +18,14 @@ from tests.support.runners import is_complete, kill_runner, runner_of
 from tests.support.snapshots import (
     FINAL,
     Faults,
-    claims,
-    configuration,
+    assert_content,
     hosts,
-    named,
     names,
+    one_file,
     phases,
-    ready,
     restore,
     restored,
-    taken,
+    restorer,
     template,
 )
 
@@ -39,12 +37,7 @@ BINDING = "restoresession-restore-0"
 @pytest.fixture
 def snapshot(space: Space) -> str:
     """The name of a VolumeSnapshot of the claim `data`, which holds one file."""
-    space.apply(*claims(space, "data"), space.pod())
-    space.wait_pod("app")
-    space.exec("app", "echo content > /data/file; sync")
-    ready(space, configuration(space))
-    (name,) = named(taken(space, "first"), "data")
-    return name
+    return one_file(space)
 
 
 def begin(space: Space, snapshot: str) -> None:
@@ -60,15 +53,7 @@ def made(space: Space) -> dict[str, str]:
 
 def creations(space: Space, audit: Audit) -> list[int]:
     """Return what the API server answered to the Job's creations."""
-    user = f"system:serviceaccount:{space.name}:{BINDING}"
-    return answers(audit, "create", "persistentvolumeclaims", space, user=user)
-
-
-def assert_content(space: Space, claim: str) -> None:
-    """The claim holds what was snapshotted."""
-    space.apply(space.pod(f"reader-{claim}", claim=claim))
-    space.wait_pod(f"reader-{claim}")
-    assert space.exec(f"reader-{claim}", "cat /data/file") == "content\n"
+    return answers(audit, "create", "persistentvolumeclaims", space, user=restorer(space))
 
 
 @pytest.mark.parametrize("held", [COPIES, COPIES[1:2]], ids=["before", "between"])

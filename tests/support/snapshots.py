@@ -172,6 +172,18 @@ def restored(space: Space, *templates: Mapping[str, Any], **rest: Any) -> dict[s
     return space.wait_phase("restoresession", session["metadata"]["name"], *FINAL)
 
 
+def one_file(space: Space) -> str:
+    """Return the name of a VolumeSnapshot of the claim `data`, which holds one file."""
+    space.apply(*claims(space, "data"), space.pod())
+    space.wait_pod("app")
+    space.exec("app", "echo content > /data/file; sync")
+    ready(space, configuration(space))
+    session = taken(space, "first")
+    assert session["status"]["phase"] == "Succeeded", session["status"]
+    (name,) = named(session, "data")
+    return name
+
+
 # --- what is there
 
 
@@ -223,6 +235,18 @@ def events(space: Space, session: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the Events of a session of either kind."""
     uid = session["metadata"]["uid"]
     return [event for event in space.list("event") if event["involvedObject"].get("uid") == uid]
+
+
+def restorer(space: Space, session: str = "restore") -> str:
+    """Return as whom the Job of a RestoreSession creates claims."""
+    return f"system:serviceaccount:{space.name}:restoresession-{session}-0"
+
+
+def assert_content(space: Space, claim: str) -> None:
+    """A claim holds what `one_file` snapshotted."""
+    space.apply(space.pod(f"reader-{claim}", claim=claim))
+    space.wait_pod(f"reader-{claim}")
+    assert space.exec(f"reader-{claim}", "cat /data/file") == "content\n"
 
 
 # --- faults

@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,10 +47,7 @@ def poly1305(text: bytes, r: bytes, s: bytes) -> bytes:
 def write_lock(place: Place, *, age_s: float, host: str = "another-host") -> str:
     """Write a lock as restic does (its design document, "Keys, Encryption and MAC")."""
     key = json.loads(place.restic("cat", "masterkey", "--no-lock"))
-    secret, k, r = (
-        subprocess.run(["base64", "-d"], input=text.encode(), capture_output=True).stdout  # noqa: PLW1510
-        for text in (key["encrypt"], key["mac"]["k"], key["mac"]["r"])
-    )
+    secret, k, r = (b64decode(text) for text in (key["encrypt"], key["mac"]["k"], key["mac"]["r"]))
     moment = rfc3339(time.time() - age_s)
     lock = {"time": moment, "exclusive": True, "hostname": host, "username": "x", "pid": 7}
     nonce = os.urandom(16)
