@@ -183,10 +183,10 @@ def test_configuration_becomes_ready(flow: Flow) -> None:
 
 def test_session_comes_from_the_slot(flow: Flow) -> None:
     """The CronJob's pod creates the session, named after the scheduled time."""
+    metadata = flow.session["metadata"]
     cron_job = flow.space.get("cronjob", "stash-trigger-backup")
     assert cron_job is not None
     assert cron_job["spec"]["schedule"] == "* * * * *"
-    metadata = flow.session["metadata"]
     assert int(metadata["name"].removeprefix("backup-")) % 60 == 0
     assert metadata["ownerReferences"][0]["name"] == "backup"
     assert metadata["labels"]["stash.appscode.com/invoker-name"] == "backup"
