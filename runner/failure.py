@@ -1,25 +1,12 @@
 """From restic's outcome to a reason and a text that a person can act on (D32). Pure."""
 
-import re
-
 from controller.api.job_input import JobInput, RepositoryInput
 from controller.api.report import Reason
+from runner.restic import backend
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
 
-_DENIED = re.compile(
-    r"access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskeyid|unauthorized|\b40[13]\b"
-    r"|signature we calculated|access key id you provided|no credentials|authenticationfailed"
-    r"|authorizationfailure|invalid_grant|permission denied",
-    re.IGNORECASE,
-)
-_UNREACHABLE = re.compile(
-    r"dial tcp|connection refused|connection reset|no such host|i/o timeout|network is unreachable"
-    r"|no route to host|tls: |x509: |certificate|client\.timeout|unexpected eof|server misbehaving"
-    r"|\b50[0234]\b",
-    re.IGNORECASE,
-)
 _KEYS_WITHOUT_CONFIG = "already contains keys"
 """What `restic init` says of a backend that has keys and no config: it writes the keys first."""
 
@@ -103,16 +90,11 @@ def _stopped(outcome: Outcome, job: JobInput, verb: str) -> RunError | None:
     return None
 
 
-def is_lasting(backend_error: str) -> bool:
-    """Tell whether trying again cannot mend it: refused keys, or a certificate not trusted."""
-    return bool(_DENIED.search(backend_error) or "x509: " in backend_error)
-
-
 def _unusable(job: JobInput, outcome: Outcome) -> RunError:
     """Return the failure of a backend that cannot be used: refused, or not reached."""
     name = repository_name(job.repository)
     last = outcome.last_words()
-    if _DENIED.search(f"{last} {outcome.backend_error}"):
+    if backend.is_denied(f"{last} {outcome.backend_error}"):
         return RunError(
             Reason.BACKEND_DENIED,
             f"{name} refuses access: {last}; check the keys in {secret_name(job.repository)} and"
@@ -133,8 +115,7 @@ def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
             f"restic {verb} was killed by signal {-outcome.code}; if that is 9, memory may have run"
             f" out: raise spec.runtimeSettings.container.resources.limits.memory: {last}",
         )
-    said = f"{last} {outcome.backend_error}"
-    if outcome.backend_error or _DENIED.search(said) or _UNREACHABLE.search(said):
+    if outcome.backend_error or backend.is_outage(last):
         return _unusable(job, outcome)
     text = f"restic {verb} failed with {outcome.code}: {last}"
     if _KEYS_WITHOUT_CONFIG in last:

@@ -12,9 +12,9 @@ from time import monotonic
 from controller.api import restic_id
 from controller.api.job_input import JobInput
 from controller.api.report import Reason
-from runner.failure import RunError, failure_of, is_lasting, repository_name, secret_name, vanished
+from runner.failure import RunError, failure_of, repository_name, secret_name, vanished
 from runner.log import Log, now_s
-from runner.restic import command, process
+from runner.restic import backend, command, process
 from runner.restic.environment import CA_FILE, environment
 from runner.restic.exits import Exit
 from runner.restic.messages import Message
@@ -275,7 +275,7 @@ class Repository:
             self._opened = True
             return math.inf
         limit_s = PATIENCE_S if collector.backend_error else SILENCE_S
-        if is_lasting(collector.backend_error):
+        if backend.is_lasting(collector.backend_error):
             limit_s = LASTING_S
         return 0.0 if elapsed_s >= limit_s else _ASK_AGAIN_S
 

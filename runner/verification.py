@@ -8,9 +8,11 @@ from runner.failure import failure_of
 from runner.repository import Repository
 from runner.restic import command
 from runner.restic.exits import Exit
+from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
 
 _NOT_BEGUN = frozenset({Exit.LOCKED, Exit.NO_REPOSITORY, Exit.WRONG_PASSWORD})
+_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,23 @@ def check(repository: Repository) -> Check:
     outcome = repository.run(command.check())
     # restic prints a summary with one error also where it could not even begin.
     begun = outcome.exit not in _NOT_BEGUN
-    if outcome.summary is None or not begun or outcome.stop is not Stop.NO:
+    # It counts as an error of the repository what a backend that went away did not hand out.
+    blind = bool(outcome.outage) and not outcome.succeeded
+    if outcome.summary is None or not begun or blind or outcome.stop is not Stop.NO:
         why = failure_of(outcome, repository.job, "check")
         broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
         step = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
         return Check(step, doubtful=broke_off)
     integrity = outcome.succeeded and outcome.summary.errors == 0
-    damage = "" if integrity else f"restic check found errors: {outcome.last_words()}"
+    damage = "" if integrity else _damage(outcome)
     return Check(StepReport(StepState.DONE, damage), integrity, doubtful=not integrity)
+
+
+def _damage(outcome: Outcome) -> str:
+    """Return what is wrong in restic's words: a few errors, and its advice, which comes last."""
+    lines = [" ".join(line.split()) for line in outcome.tail]
+    shown = lines if len(lines) <= _SHOWN else [*lines[: _SHOWN - 1], "…", lines[-1]]
+    return f"restic check found errors: {'; '.join(shown) or outcome.last_words()}"
 
 
 def measure(repository: Repository) -> Measure:

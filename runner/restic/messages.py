@@ -144,7 +144,7 @@ def _message(raw: dict[str, Any]) -> Message | None:
         case "summary":
             parsed = _summary(raw)
         case "error":
-            parsed = _item_error(raw)
+            parsed = _error(raw)
         case "exit_error":
             parsed = ExitError(_count(raw.get("code")), _text(raw.get("message")))
         case "initialized":
@@ -187,8 +187,11 @@ def _summary(raw: dict[str, Any]) -> Summary:
     )
 
 
-def _item_error(raw: dict[str, Any]) -> ItemError:
+def _error(raw: dict[str, Any]) -> ItemError | Text:
+    """Return what `backup` and `restore` say of a file, or what `check` says of the repository."""
     error = raw.get("error")
+    if not isinstance(error, dict) and (text := _text(raw.get("message"))):
+        return Text(text.strip())
     message = _text(error.get("message")) if isinstance(error, dict) else ""
     return ItemError(item=_text(raw.get("item")), message=message)
 

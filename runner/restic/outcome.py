@@ -1,10 +1,10 @@
 """What one restic command did: its end, and what of its output matters. Memory is bounded."""
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runner.restic import backend
 from runner.restic.exits import Exit
 from runner.restic.messages import (
     LONGEST_LINE_BYTES,
@@ -27,14 +27,15 @@ _CUT_BYTES = LONGEST_LINE_BYTES // 2
 """Of a line that was cut only this much is looked at: a secret may have been cut with it."""
 DOCUMENT_BYTES = 64 << 20
 """About 30,000 snapshots in the output of `forget`."""
-_RETRYING = re.compile(r"returned error, retrying after [^ ]+: (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`items` are the first files with an error, `item_count` counts all such errors.
 
-    `backend_error` is the last error of a request that restic retries.
+    `backend_error` is the last error of a request that restic retries. `outage` is the first error
+    of one that it gave up because the backend refused it or was not reached: what it could not
+    read may be there all the same.
     """
 
     exit: Exit
@@ -47,6 +48,7 @@ class Outcome:
     item_count: int = 0
     tail: tuple[str, ...] = ()
     backend_error: str = ""
+    outage: str = ""
     initialized_id: str = ""
     changed: tuple[Changed, ...] = ()
     document: bytes = b""
@@ -61,8 +63,9 @@ class Outcome:
         parts = []
         if self.stop is not Stop.PATIENCE and self.error:
             parts.append(self.error)
-        if self.backend_error and self.backend_error not in parts:
-            parts.append(self.backend_error)
+        cause = self.outage or self.backend_error
+        if cause and cause not in parts:
+            parts.append(cause)
         text = "; ".join(parts) or "; ".join(self.tail[-3:]) or "restic printed nothing"
         return " ".join(text.split())
 
@@ -94,6 +97,7 @@ class Collector:
         self._error = ""
         self._initialized = ""
         self._changed: list[Changed] = []
+        self._outage = ""
         self.backend_error = ""
         self.spoke = False
         """Something came on stdout: the repository is open."""
@@ -132,6 +136,7 @@ class Collector:
             item_count=self._item_count,
             tail=tuple(self._tail),
             backend_error=self.backend_error,
+            outage=self._outage,
             initialized_id=self._initialized,
             changed=tuple(self._changed),
             document=bytes(self._document),
@@ -153,9 +158,14 @@ class Collector:
             case Text() if message.text.strip():
                 text = self._redact(message.text)
                 self._tail.append(text[:TAIL_CHARACTERS])
-                if retried := _RETRYING.search(text):
-                    self.backend_error = retried[1][:TAIL_CHARACTERS]
+                self._request_error(text)
         self._on_message(message)
+
+    def _request_error(self, text: str) -> None:
+        if retried := backend.retried(text):
+            self.backend_error = retried[:TAIL_CHARACTERS]
+        elif not self._outage and backend.is_outage(lost := backend.given_up(text)):
+            self._outage = lost[:TAIL_CHARACTERS]
 
     def _item_error(self, error: ItemError) -> None:
         # A folder that cannot be listed is reported by the scan and again by the backup itself.

@@ -1,5 +1,6 @@
 """`restic forget` in repositories that are shared (D1), with a real restic."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -128,6 +129,9 @@ def test_verification(place: Place) -> None:
     damaged = place.run("backup", job=job)
     assert reported(damaged).repository.integrity is False
     assert damaged.host.succeeded
+    found = reported(damaged).verification
+    assert found is not None
+    assert re.search("restic check found errors: pack [0-9a-f]{64}: does not exist", found.message)
     # A prune in a damaged repository could take away what can still be read.
     assert damaged.verbs() == ["backup", "check", "stats"]
     assert len(place.snapshots()) == 2
@@ -144,6 +148,28 @@ def test_no_retention_after_a_check_that_broke_off(place: Place) -> None:
     job = of(place, "a", verify=True, retention=Retention(keep_last=1))
     run = place.run("backup", job=job)
     assert run.verbs() == ["backup", "check", "stats"]
+    assert len(place.snapshots()) == 2
+
+
+def test_a_backend_that_went_away_is_no_damage(place: Place) -> None:
+    """What a check could not read may be intact: integrity is not known, nothing is removed."""
+    place.run("backup", job=of(place, "a"))
+    caps = "-dac_override,-dac_read_search"
+    place.shim(f"""
+[ "$1" = check ] || exec "$REAL" "$@"
+chmod 000 {place.repository}/index/*
+setpriv --bounding-set={caps} "$REAL" "$@"
+code=$?
+chmod 600 {place.repository}/index/*
+exit $code""")
+    job = of(place, "a", verify=True, retention=Retention(keep_last=1))
+    run = place.run("backup", job=job)
+    assert reported(run).repository.integrity is None
+    verification = reported(run).verification
+    assert verification is not None
+    assert verification.state is StepState.FAILED
+    assert verification.message.startswith("BackendDenied: ")
+    assert "permission denied" in verification.message
     assert len(place.snapshots()) == 2
 
 

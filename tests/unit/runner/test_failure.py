@@ -4,7 +4,7 @@ import pytest
 
 from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
 from controller.api.report import Reason
-from runner.failure import failure_of, is_lasting
+from runner.failure import failure_of
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
@@ -38,6 +38,11 @@ def failed(code: int, error: str = "", backend_error: str = "") -> Outcome:
         (failed(1, "Fatal: Access Denied."), Reason.BACKEND_DENIED, "check the keys"),
         (failed(1, "dial tcp: lookup x: no such host"), Reason.BACKEND_UNREACHABLE, "DNS"),
         (failed(1, "gave up", "EOF"), Reason.BACKEND_UNREACHABLE, "gave up; EOF"),
+        (
+            Outcome(Exit.FATAL, 1, error="repository contains errors", outage="dial tcp: refused"),
+            Reason.BACKEND_UNREACHABLE,
+            "contains errors; dial tcp: refused",
+        ),
         (failed(1, "Fatal: all sources are gone"), Reason.RESTIC_FAILED, "all sources are gone"),
         (Outcome(Exit.UNKNOWN, -2, Stop.SIGNAL), Reason.INTERRUPTED, "told to stop"),
         (
@@ -58,17 +63,3 @@ def test_reasons(outcome: Outcome, reason: Reason, said: str) -> None:
     error = failure_of(outcome, JOB, "backup")
     assert error.reason is reason
     assert said in error.text
-
-
-@pytest.mark.parametrize(
-    ("error", "lasting"),
-    [
-        ("The request signature we calculated does not match", True),
-        ("tls: failed to verify certificate: x509: unknown authority", True),
-        ("dial tcp 127.0.0.1:1: connect: connection refused", False),
-        ("", False),
-    ],
-)
-def test_lasting(error: str, *, lasting: bool) -> None:
-    """Refused keys and untrusted certificates are not waited for."""
-    assert is_lasting(error) is lasting

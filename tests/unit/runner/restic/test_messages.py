@@ -107,6 +107,10 @@ def test_any_value_of_a_known_field_is_a_message(kind: str, fields: dict[str, An
         ),
         (b'{"message_type":"error","error":{},"item":"/a"}', ItemError("/a", "")),
         (
+            b'{"message_type":"error","message":"pack ab: does not exist\\n"}',
+            Text("pack ab: does not exist"),
+        ),
+        (
             b'{"message_type":"exit_error","code":10,"message":"Fatal: x"}',
             ExitError(10, "Fatal: x"),
         ),

@@ -1,5 +1,7 @@
 """What is kept of restic's output."""
 
+import json
+
 import pytest
 
 from runner.redaction import Redactor
@@ -27,6 +29,17 @@ def test_a_secret_at_the_cut(start: str, shown: int) -> None:
     assert "open" not in last_words(f"{start}{filling}{SECRET} more".encode())
     within = "." * (TAIL_CHARACTERS - shown - len(start))
     assert "o" not in last_words(f"{start}{within}{SECRET}".encode()).removeprefix(start)
+
+
+def test_outage_among_other_losses() -> None:
+    """The first request that was refused counts, not what is really gone before or after it."""
+    collector = Collector(lambda _: None, redact=Redactor({}), keep_document=False)
+    for error in ("<data/aa> does not exist", "403 Forbidden", "502 Bad Gateway", "<data/bb> gone"):
+        text = json.dumps(
+            {"message_type": "error", "message": f"Load(<data/a>, 9, 0) failed: {error}"}
+        )
+        collector.stderr(text.encode() + b"\n")
+    assert collector.outcome(Ending(code=1)).outage == "403 Forbidden"
 
 
 def test_a_secret_at_the_end_of_the_longest_line() -> None:
