@@ -12,7 +12,6 @@ from controller.api.backup import host_of
 from controller.api.conditions import Condition, Phase, Type, merged, outcome, without
 from controller.api.objects import (
     Key,
-    Obj,
     dig,
     is_deleting,
     meta,
@@ -31,7 +30,12 @@ from controller.reconcile.invoked import Invoked
 from controller.reconcile.lost_metrics import pushes_for
 from controller.reconcile.observed import SessionObserved
 from controller.reconcile.repository_record import differs, record
-from controller.reconcile.session_status import Outcome, repository_status, session_duration
+from controller.reconcile.session_status import (
+    Outcome,
+    repository_status,
+    session_duration,
+    status_writes,
+)
 from controller.reconcile.verdicts import Died, Ended
 
 UPDATER = "Status Updater"
@@ -87,7 +91,7 @@ def end(
                 *_repository_writes(seen, report, now),
                 *deletes,
             ),
-            status_writes(session, new),
+            status_writes(BACKUP_SESSION, session, new),
             seen.refusal,
             after=stopped_after(seen.executor, ended),
         ),
@@ -95,13 +99,6 @@ def end(
         pushes=pushes_for(result, report, seen.configuration, seen.spec),
         facts=story,
     )
-
-
-def status_writes(session: Obj, new: Mapping[str, Any]) -> tuple[Write, ...]:
-    """Return the status write, or nothing when it would change nothing."""
-    if new == status(session):
-        return ()
-    return (SetStatus(Ref.to(BACKUP_SESSION, session), new),)
 
 
 def _repository_writes(

@@ -22,7 +22,7 @@ from controller.api.text import format_seconds, format_time, parse_go_duration_s
 from controller.build.job import JobOrder, backup_job, job_rbac
 from controller.plan import CreateOnce, Plan
 from controller.reconcile import retry
-from controller.reconcile.backup_end import end, invoker_tag, status_writes
+from controller.reconcile.backup_end import end, invoker_tag
 from controller.reconcile.backup_start import (
     Impossible,
     Skip,
@@ -41,6 +41,7 @@ from controller.reconcile.session_status import (
     metrics_conditions,
     outcome_of,
     report_conditions,
+    status_writes,
     waiting_status,
 )
 from controller.reconcile.verdicts import Died, Ended, Running, Waiting
@@ -60,7 +61,7 @@ def plan(seen: SessionObserved, now: datetime) -> Plan:
         return _follow(seen, now)
     if seen.executor.job is not None:
         # The Job was created, the write that says so was not: nothing else is left to decide.
-        writes = status_writes(session, _running_status(seen, now))
+        writes = status_writes(BACKUP_SESSION, session, _running_status(seen, now))
         return Plan(writes=writes, facts={"step": "job_found", "job": name_of(seen.executor.job)})
     return _begin(seen, now)
 
@@ -87,7 +88,7 @@ def _wait(seen: SessionObserved, message: str, now: datetime) -> Plan:
         return Plan(requeue_after_s=WAIT_S)
     new = waiting_status(seen.session, "RepositoryNotInitialized", message, now)
     return Plan(
-        writes=status_writes(seen.session, new),
+        writes=status_writes(BACKUP_SESSION, seen.session, new),
         requeue_after_s=WAIT_S,
         facts={"step": "waiting", "words": message},
     )
@@ -111,7 +112,7 @@ def _start(seen: SessionObserved, order: JobOrder, now: datetime) -> Plan:
     writes = (
         *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
         CreateOnce(JOB, job),
-        *status_writes(seen.session, _running_status(seen, now)),
+        *status_writes(BACKUP_SESSION, seen.session, _running_status(seen, now)),
     )
     facts = job_created(seen.session, job)
     if order.node_name:

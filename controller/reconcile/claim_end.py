@@ -18,8 +18,8 @@ from controller.reconcile.claim_checks import WAITS_FOR_CONSUMER
 from controller.reconcile.claim_observed import ClaimRestoreObserved
 from controller.reconcile.claim_outcome import Host, reports_of, stats_of
 from controller.reconcile.closing import closing_writes, removals
-from controller.reconcile.restore_status import UPDATER, final_status, status_writes
-from controller.reconcile.session_status import Outcome
+from controller.reconcile.restore_status import UPDATER, final_status
+from controller.reconcile.session_status import Outcome, status_writes
 from controller.reconcile.verdicts import Died
 
 NO_LOCK = "nothing was locked"
@@ -67,7 +67,7 @@ def end(
     return Plan(
         writes=closing_writes(
             removals(seen.executor, seen.access, died, NO_LOCK),
-            status_writes(session, new),
+            status_writes(RESTORE_SESSION, session, new),
             seen.refusal,
         ),
         notes=(_note(seen, hosts, result),),

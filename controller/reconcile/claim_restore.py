@@ -42,9 +42,8 @@ from controller.reconcile.restore_status import (
     held_status,
     released,
     running_status,
-    status_writes,
 )
-from controller.reconcile.session_status import job_created
+from controller.reconcile.session_status import job_created, status_writes
 from controller.reconcile.snapshot_target import served_condition
 
 NOT_READY, NAME_TAKEN = "VolumeSnapshotsNotReady", "ClaimsBeingDeleted"
@@ -165,7 +164,7 @@ def _hold(
         "",
     )
     return Plan(
-        writes=status_writes(seen.session, new),
+        writes=status_writes(RESTORE_SESSION, seen.session, new),
         notes=held_notes(seen.session, conditions),
         requeue_after_s=None if look_s is None else min(look_s, _interval(seen, now)),
         facts={"step": "waiting", "phase": phase.value, "waits_for": said[:MAX_MESSAGE]},
@@ -253,4 +252,4 @@ def _running(
         deadline=timed_out_at(seen.session, seen.spec, now),
         now=now,
     )
-    return status_writes(seen.session, new)
+    return status_writes(RESTORE_SESSION, seen.session, new)

@@ -33,7 +33,7 @@ from controller.reconcile.closing import closing_writes, removals
 from controller.reconcile.execution import verdict
 from controller.reconcile.interruption import awaited_since, plan_to_wait
 from controller.reconcile.references import LATEST_S, SOONEST_S
-from controller.reconcile.restore_status import status_writes
+from controller.reconcile.session_status import status_writes
 from controller.reconcile.verdicts import Died, Ended, Running, Verdict, Waiting
 
 NOT_BOUND = "ClaimsNotBound"
@@ -203,7 +203,9 @@ def _wait(
         }
     return Plan(
         writes=closing_writes(
-            removals(seen.executor, (), died, NO_LOCK), status_writes(session, new), seen.refusal
+            removals(seen.executor, (), died, NO_LOCK),
+            status_writes(RESTORE_SESSION, session, new),
+            seen.refusal,
         ),
         requeue_after_s=look_s,
         facts={"step": "waiting_for_claims", "waits_for": text},

@@ -26,12 +26,13 @@ from controller.reconcile.observed import RestoreObserved
 from controller.reconcile.order import node_for, parts_of
 from controller.reconcile.references import target_text
 from controller.reconcile.repository_record import all_untagged_incomplete, recorded_id
-from controller.reconcile.restore_status import UPDATER, final_status, status_writes
+from controller.reconcile.restore_status import UPDATER, final_status
 from controller.reconcile.session_status import (
     Outcome,
     failure_conditions,
     metrics_conditions,
     outcome_of,
+    status_writes,
 )
 from controller.reconcile.verdicts import Died, Ended
 
@@ -154,7 +155,7 @@ def _end(
     return Plan(
         writes=closing_writes(
             removals(seen.executor, seen.access, died, order, replaced=replaced),
-            status_writes(session, new),
+            status_writes(RESTORE_SESSION, session, new),
             seen.refusal,
             after=stopped_after(seen.executor, ended),
         ),

@@ -54,9 +54,8 @@ from controller.reconcile.restore_status import (
     held_status,
     released,
     running_status,
-    status_writes,
 )
-from controller.reconcile.session_status import deadline_of, job_created
+from controller.reconcile.session_status import deadline_of, job_created, status_writes
 from controller.reconcile.verdicts import Died, Ended, Running, Waiting
 
 WAITED_FOR = (
@@ -81,7 +80,7 @@ def plan(seen: RestoreObserved, now: datetime) -> Plan:
         # The Job was created, the write that says so was not: nothing else is left to decide.
         new = _running_status(seen, seen.spec, [], now)
         facts = {"step": "job_found", "job": name_of(seen.executor.job)}
-        return Plan(writes=status_writes(session, new), facts=facts)
+        return Plan(writes=status_writes(RESTORE_SESSION, session, new), facts=facts)
     return _begin(seen, now)
 
 
@@ -129,7 +128,7 @@ def _hold(seen: RestoreObserved, conditions: list[Condition], phase: Phase, now:
     new = held_status(seen.session, conditions, phase, now)
     said = next((c.message for c in conditions if c.status is not True), "")
     return Plan(
-        writes=status_writes(seen.session, new),
+        writes=status_writes(RESTORE_SESSION, seen.session, new),
         notes=held_notes(seen.session, conditions),
         requeue_after_s=retry_in_s(new["conditions"], WAITED_FOR, now),
         facts={"step": "waiting", "phase": phase.value, "waits_for": said},
@@ -157,7 +156,7 @@ def _start(
     writes: tuple[Write, ...] = (
         *(CreateOnce(resource, body) for resource, body in job_rbac(order)),
         CreateOnce(JOB, job),
-        *status_writes(seen.session, _running_status(seen, spec, conditions, now)),
+        *status_writes(RESTORE_SESSION, seen.session, _running_status(seen, spec, conditions, now)),
     )
     return Plan(writes=writes, notes=notes, facts=job_created(seen.session, job))
 

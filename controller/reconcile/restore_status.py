@@ -8,7 +8,7 @@ from controller.api.conditions import Condition, Phase, Type, merged, status_of,
 from controller.api.objects import Obj, finalizers_of, status
 from controller.api.resources import RESTORE_SESSION
 from controller.api.text import format_time
-from controller.plan import Finalizer, Note, Plan, Ref, SetStatus, Write
+from controller.plan import Finalizer, Note, Plan, Ref
 from controller.reconcile.backup_configuration import STASH_FINALIZER
 from controller.reconcile.session_status import Outcome, session_duration
 
@@ -86,10 +86,3 @@ def final_status(
         "sessionDuration": session_duration(session, now),
         "conditions": merged(waits, conditions, now),
     }
-
-
-def status_writes(session: Obj, new: Obj) -> tuple[Write, ...]:
-    """Return the status write, or nothing when it would change nothing."""
-    if new == status(session):
-        return ()
-    return (SetStatus(Ref.to(RESTORE_SESSION, session), new),)

@@ -9,6 +9,7 @@ from controller.api.conditions import Condition, Phase, Type, merged, outcome
 from controller.api.objects import Obj, meta, name_of, status
 from controller.api.proof import error_text, failure_of
 from controller.api.report import HostReport, Reason, RunReport, StepReport, StepState
+from controller.api.resources import Resource
 from controller.api.text import (
     format_duration,
     format_processing_time,
@@ -17,6 +18,7 @@ from controller.api.text import (
     parse_go_duration_s,
     parse_time,
 )
+from controller.plan import Ref, SetStatus, Write
 
 _INITIALISING = (Reason.REPOSITORY_INIT_FAILED, Reason.REPOSITORY_VANISHED)
 _REASONS = frozenset(Reason)
@@ -30,6 +32,11 @@ class Outcome:
 
     phase: Phase
     error: str = ""
+
+
+def status_writes(resource: Resource, session: Obj, new: Obj) -> tuple[Write, ...]:
+    """Return the status write, or nothing when it would change nothing."""
+    return () if new == status(session) else (SetStatus(Ref.to(resource, session), new),)
 
 
 def host_stats(host: HostReport) -> dict[str, Any]:

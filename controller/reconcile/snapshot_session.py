@@ -22,7 +22,7 @@ from controller.api.objects import (
     status,
 )
 from controller.api.report import Reason
-from controller.api.resources import JOB
+from controller.api.resources import BACKUP_SESSION, JOB
 from controller.api.text import parse_time
 from controller.build.hook import POST_HOOK
 from controller.plan import Delete, Plan, Ref, Write
@@ -45,6 +45,7 @@ from controller.reconcile.hook_rivals import rival_of
 from controller.reconcile.leftover import with_leftover
 from controller.reconcile.owed_hook import is_owed, owed_hook, release
 from controller.reconcile.quiescence import unread_left_s
+from controller.reconcile.session_status import status_writes
 from controller.reconcile.snapshot_end import background
 from controller.reconcile.snapshot_observed import Reading, SnapshotSessionObserved
 from controller.reconcile.snapshot_settlement import abandoned, settle
@@ -62,7 +63,6 @@ from controller.reconcile.snapshot_status import (
     deadline_condition,
     executor_ensured,
     outcome_of,
-    status_writes,
     target_conditions,
 )
 from controller.reconcile.snapshot_wait import Host, hosts_of
@@ -140,7 +140,7 @@ def _follow(seen: SnapshotSessionObserved, now: datetime) -> Plan:
             told = retold(PRE_BACKUP, target_conditions(session), state)
             new = changed_status(session, now, target=told)
             facts = {"step": "waiting_for_hook", **({"words": words} if words else {})}
-            writes = status_writes(session, new)
+            writes = status_writes(BACKUP_SESSION, session, new)
             return Plan(writes=writes, requeue_after_s=requeue_after_s, facts=facts)
         case Over(failure, is_recorded=False):
             return _record_pre_hook(seen, failure, now)
@@ -159,7 +159,7 @@ def _record_pre_hook(seen: SnapshotSessionObserved, failure: str, now: datetime)
         found = _give_up(seen, f"{NO_HOOK}: {failure}", [condition], now, facts=facts)
         return replace(found, writes=closing_writes(_stopped(seen), found.writes, seen.refusal))
     new = changed_status(seen.session, now, target=[condition])
-    return Plan(writes=status_writes(seen.session, new), facts=facts)
+    return Plan(writes=status_writes(BACKUP_SESSION, seen.session, new), facts=facts)
 
 
 def _stopped(seen: SnapshotSessionObserved) -> tuple[Write, ...]:
@@ -190,7 +190,7 @@ def _give_up(
     ]
     new = changed_status(seen.session, now, target=target, hosts=hosts, conditions=conditions)
     story = facts or {"step": "given_up", "error": problem}
-    return Plan(writes=status_writes(seen.session, new), facts=story)
+    return Plan(writes=status_writes(BACKUP_SESSION, seen.session, new), facts=story)
 
 
 def _create_after_hook(seen: SnapshotSessionObserved, now: datetime) -> Plan:
@@ -200,7 +200,7 @@ def _create_after_hook(seen: SnapshotSessionObserved, now: datetime) -> Plan:
             return record(seen, now)  # the claims may be others than when the hook began
         new = changed_status(seen.session, now, target=[executor_ensured(None)])
         facts = {"step": "job_found", "job": name_of(seen.executor.job)}
-        return Plan(writes=status_writes(seen.session, new), facts=facts)
+        return Plan(writes=status_writes(BACKUP_SESSION, seen.session, new), facts=facts)
     if gone := abandoned(seen):
         return _give_up(seen, gone, [executor_ensured(gone)], now)
     if (deadline := status(seen.session).get("sessionDeadline")) and now >= parse_time(deadline):

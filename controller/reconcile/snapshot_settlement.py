@@ -15,11 +15,12 @@ from controller.api.objects import (
     namespace_of,
     status,
 )
-from controller.api.resources import JOB
+from controller.api.resources import BACKUP_SESSION, JOB
 from controller.plan import Delete, Plan, Ref, Write
 from controller.reconcile.closing import closing_writes
 from controller.reconcile.interruption import interruption
 from controller.reconcile.quiescence import given_up, quiesce_limit_s, quiesced_left_s
+from controller.reconcile.session_status import status_writes
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import Step, post_step
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -30,7 +31,6 @@ from controller.reconcile.snapshot_status import (
     incomplete_condition,
     outcome_of,
     recorded_failure,
-    status_writes,
     target_conditions,
     waiting_condition,
 )
@@ -99,7 +99,9 @@ def _stand_still_no_longer(seen: SnapshotSessionObserved, hosts: Hosts, now: dat
     new = changed_status(seen.session, now, hosts=failed)
     stopped = _stopped(seen, replace(hosts, hosts=failed), is_abandoned=True)
     return Plan(
-        writes=closing_writes(stopped, status_writes(seen.session, new), seen.refusal),
+        writes=closing_writes(
+            stopped, status_writes(BACKUP_SESSION, seen.session, new), seen.refusal
+        ),
         facts={"step": "stands_still_too_long"},
     )
 
@@ -121,7 +123,9 @@ def _wait(seen: SnapshotSessionObserved, stage: _Stage, now: datetime) -> Plan:
     waits = [s for s in given if s is not None]
     return Plan(
         writes=closing_writes(
-            (*stage.stopped, *post.writes), status_writes(seen.session, new), seen.refusal
+            (*stage.stopped, *post.writes),
+            status_writes(BACKUP_SESSION, seen.session, new),
+            seen.refusal,
         ),
         requeue_after_s=min(waits, default=None),
         facts=_story(stage, seen.unlistable),

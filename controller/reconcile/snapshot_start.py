@@ -17,7 +17,13 @@ from controller.reconcile.hook_execution import PRE_BACKUP, started
 from controller.reconcile.hook_rivals import rival_of
 from controller.reconcile.owed_hook import hold, is_owed
 from controller.reconcile.quiescence import quiesced_until
-from controller.reconcile.session_status import Outcome, deadline_of, job_created, waiting_status
+from controller.reconcile.session_status import (
+    Outcome,
+    deadline_of,
+    job_created,
+    status_writes,
+    waiting_status,
+)
 from controller.reconcile.snapshot_end import end
 from controller.reconcile.snapshot_hooks import owed_by, pre_hook_writes
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
@@ -27,7 +33,6 @@ from controller.reconcile.snapshot_status import (
     executor_ensured,
     outcome_of,
     running_status,
-    status_writes,
     target_conditions,
     target_ref,
 )
@@ -108,7 +113,7 @@ def _wait(seen: SnapshotSessionObserved, rival: Obj, now: datetime) -> Plan:
     )
     new = waiting_status(seen.session, "ApplicationInUse", text, now)
     return Plan(
-        writes=status_writes(seen.session, new),
+        writes=status_writes(BACKUP_SESSION, seen.session, new),
         requeue_after_s=min(left_s, WAIT_S) if left_s > 0 else WAIT_S,
         facts={"step": "waiting", "words": text},
     )
@@ -195,7 +200,7 @@ def started_plan(seen: SnapshotSessionObserved, writes: tuple[Write, ...], new: 
     job = next(w.body for w in writes if isinstance(w, CreateOnce) and w.resource == JOB)
     facts = job_created(seen.session, job)
     facts["claims"] = dig(new, "targets", 0, "totalHosts")
-    return Plan(writes=(*writes, *status_writes(seen.session, new)), facts=facts)
+    return Plan(writes=(*writes, *status_writes(BACKUP_SESSION, seen.session, new)), facts=facts)
 
 
 def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
@@ -215,7 +220,8 @@ def record(seen: SnapshotSessionObserved, now: datetime) -> Plan:
     condition = executor_ensured(None) if is_executor else started(PRE_BACKUP)
     new = started_status(seen, sources or Sources(()), condition, now)
     return Plan(
-        writes=status_writes(seen.session, new), facts={"step": "job_found", "job": name_of(job)}
+        writes=status_writes(BACKUP_SESSION, seen.session, new),
+        facts={"step": "job_found", "job": name_of(job)},
     )
 
 
@@ -232,7 +238,7 @@ def record_lost(seen: SnapshotSessionObserved, now: datetime, problem: str = "")
         failed = [executor_ensured(problem)]
         new["targets"] = [{**target, "conditions": merged(target["conditions"], failed, now)}]
     facts = {"step": "pre_hook_unknown", **({"error": problem} if problem else {})}
-    return Plan(writes=status_writes(seen.session, new), facts=facts)
+    return Plan(writes=status_writes(BACKUP_SESSION, seen.session, new), facts=facts)
 
 
 def started_status(

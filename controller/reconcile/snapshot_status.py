@@ -17,9 +17,7 @@ from controller.api.conditions import (
 )
 from controller.api.objects import Obj, dig, meta, namespace_of, status
 from controller.api.report import Reason
-from controller.api.resources import BACKUP_SESSION
 from controller.api.text import format_duration, format_seconds, format_time, parse_time
-from controller.plan import Ref, SetStatus, Write
 from controller.reconcile.session_status import Outcome, deadline_of
 from controller.reconcile.snapshot_observed import SnapshotSessionObserved
 from controller.reconcile.snapshot_wait import Host, with_fix
@@ -185,8 +183,3 @@ def changed_status(
     new = {**old, "targets": [new_target]}
     merged_conditions = merged(old.get("conditions") or (), conditions, now)
     return {**new, "conditions": merged_conditions} if merged_conditions else new
-
-
-def status_writes(session: Obj, new: Obj) -> tuple[Write, ...]:
-    """Return the status write, or nothing when it would change nothing."""
-    return () if new == status(session) else (SetStatus(Ref.to(BACKUP_SESSION, session), new),)
