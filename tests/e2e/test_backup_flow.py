@@ -93,7 +93,7 @@ class Flow:
         """Wait for the slot, and look while the backup runs; then keep further slots away."""
         assert self.cron_job
         name = self.space.cluster.until(
-            "a session of the schedule", self._first_session, timeout_s=90.0
+            "a session of the schedule", self._first_session, timeout_s=150.0
         )
         session = self.space.wait_phase("backupsession", name, "Running")
         job_name = f"stash-backup-{name}-0"

@@ -166,7 +166,7 @@ def _started_trigger(space: Space) -> tuple[dict[str, Any], Process]:
                         return pod, process
         return None
 
-    found: tuple[dict[str, Any], Process] = space.cluster.until("a trigger", probe, timeout_s=90.0)
+    found: tuple[dict[str, Any], Process] = space.cluster.until("a trigger", probe, timeout_s=150.0)
     return found
 
 

@@ -80,7 +80,7 @@ class Flow:
         """Wait for the slot's session and its end; keep further slots away."""
         assert self.configuration
         name = self.space.cluster.until(
-            "a session of the schedule", self._first_session, timeout_s=90.0
+            "a session of the schedule", self._first_session, timeout_s=150.0
         )
         self.space.cluster.kubectl(
             "patch", "backupconfiguration", "backup", "-n", self.space.name,
