@@ -29,6 +29,7 @@ from controller.kube.errors import (
     Invalid,
     NotFound,
     NotServed,
+    Throttled,
     Unauthorized,
     Unreachable,
 )
@@ -70,20 +71,28 @@ def secret(namespace: str, name: str) -> Obj:
 def fill_watch_cache(client: Client, resource: Resource, body: Callable[[str, str], Obj]) -> None:
     """Return when the server watches the kind itself, in a namespace of its own.
 
-    It starts to when the kind is first asked for, also after a restart, and answers 410 to a
-    version from before. A reflector lists again then, and so does this; what is listed later has
-    a version that the server knows.
+    It starts to when the kind is first asked for, also after a restart. Until it has, it answers
+    429, and then 410 to a version from before. A reflector lists again then, and so does this;
+    what is listed later has a version that the server knows.
     """
     namespace = f"cache-{uuid4().hex[:8]}"
     client.create(NAMESPACE, "", {"metadata": {"name": namespace}})
-    answers = []
-    for n in range(5):
+    answers: list[Obj | Throttled] = []
+    for n in range(20):
         version = resource_version_of(client.list_page(resource, namespace))
         client.create(resource, namespace, body(namespace, f"o{n}"), timeout_s=30.0)
-        with client.watch(resource, namespace, resource_version=version, timeout_s=30) as stream:
-            answers.append(next(iter(stream)))
-        if answers[-1]["type"] == "ADDED":
+        try:
+            with client.watch(
+                resource, namespace, resource_version=version, timeout_s=30
+            ) as stream:
+                answer = next(iter(stream))
+        except Throttled as err:
+            answers.append(err)
+            time.sleep(0.5)
+            continue
+        if answer["type"] == "ADDED":
             return
+        answers.append(answer)
     pytest.fail(f"the server does not watch {resource.plural}: {answers}")
 
 

@@ -90,21 +90,21 @@ class Flow:
 
     @cached_property
     def running(self) -> Running:
-        """Wait for the slot, and look while the backup runs; then keep further slots away."""
+        """Wait for the slot, keep further ones away, and look while the backup runs."""
         assert self.cron_job
         name = self.space.cluster.until(
             "a session of the schedule", self._first_session, timeout_s=150.0
         )
+        self.space.cluster.kubectl(
+            "patch", "backupconfiguration", "backup", "-n", self.space.name,
+            "--type=merge", "-p", json.dumps({"spec": {"paused": True}}),
+        )  # fmt: skip
         session = self.space.wait_phase("backupsession", name, "Running")
         job_name = f"stash-backup-{name}-0"
         pod = self.space.cluster.until("the pod runs", lambda: self._running_pod(job_name))
         job = self.space.get("job", job_name)
         assert job is not None
         options = self.space.cluster.until("the mount", lambda: self._mount_options(pod))
-        self.space.cluster.kubectl(
-            "patch", "backupconfiguration", "backup", "-n", self.space.name,
-            "--type=merge", "-p", json.dumps({"spec": {"paused": True}}),
-        )  # fmt: skip
         return Running(session, job, pod, options)
 
     @cached_property

@@ -19,7 +19,7 @@ from tests.support.cluster import Cluster, Space
 from tests.support.storage import AccessLog
 from tests.support.watch import PodWatch
 
-LEAD_S = 15
+LEAD_S = 30
 """From setting the schedule to the slot that is counted: the CronJob has to follow meanwhile."""
 SETTLE_S = 4.0
 UPLOAD_KIB_PER_S = 100

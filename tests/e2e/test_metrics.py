@@ -72,6 +72,9 @@ def test_operator_tells_what_was_pushed(space: Space) -> None:
     space.back_up("first")
     space.apply(space.restore())
     space.wait_phase("restoresession", "restore", "Succeeded")
+    space.cluster.until(
+        "the cache", lambda: value(operator(space), f"{CURRENT}restoresession_success") == 1
+    )
     own = operator(space)
     groups = {**group(space), **group(space, "restoresession", "restore")}
     names = {name for name in groups if name.startswith("stash_")}
@@ -92,6 +95,9 @@ def test_operator_tells_the_state(space: Space) -> None:
     """Creation, phase and conditions of our kinds, as Stash's dashboards query them."""
     space.ready()
     session = space.back_up("first")
+    space.cluster.until(
+        "the cache", lambda: value(operator(space), f"{CURRENT}backupsession_success") == 1
+    )
     own = operator(space)
     created = {name for name in own if name.endswith("_created")}
     assert created == {
@@ -134,7 +140,9 @@ def test_dead_backup_is_pushed_as_failed(space: Space, fault: Callable[[Space], 
     for name in ("session_success", "target_success", "host_backup_success"):
         assert value(samples, f"stash_backup_{name}") == 0, name
     assert value(samples, "stash_backup_session_duration_seconds") == duration_s
-    assert value(operator(space), f"{CURRENT}backupsession_success") == 0
+    space.cluster.until(
+        "the cache", lambda: value(operator(space), f"{CURRENT}backupsession_success") == 0
+    )
 
 
 def test_backup_that_never_started_is_pushed_as_failed(space: Space) -> None:

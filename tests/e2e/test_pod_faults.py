@@ -189,8 +189,7 @@ def test_quota(space: Space) -> None:
 
     assert job_of("first") in space.cluster.until("the refusal", refused)[0]
     assert pods_of(space, job_of("first")) == []
-    found = space.get("backupsession", "first") or {}
-    assert found["status"]["phase"] == "Running"
+    space.wait_phase("backupsession", "first", "Running")
     space.cluster.kubectl("delete", "resourcequota", "none", "-n", space.name)
     space.wait_phase("backupsession", "first", "Succeeded")
 
@@ -199,14 +198,16 @@ def test_quota(space: Space) -> None:
 def other_settings(cluster: Cluster) -> Iterator[None]:
     """The operator with other arguments, the way that an administrator sets them.
 
-    A pod has 15 s to start; the Pushgateway is where nobody listens.
+    A pod has 30 s to start; the Pushgateway is where nobody listens.
     """
     path = "/spec/template/spec/containers/0/args"
     before = (cluster.get("deployment", "drey", "drey") or {})["spec"]["template"]["spec"]
     args = before["containers"][0]["args"]
-    _set_args(cluster, path, [*args, "--start-timeout=15s", f"--pushgateway-url={NOBODY}"])
-    yield
-    _set_args(cluster, path, args)
+    try:
+        _set_args(cluster, path, [*args, "--start-timeout=30s", f"--pushgateway-url={NOBODY}"])
+        yield
+    finally:
+        _set_args(cluster, path, args)
 
 
 def _set_args(cluster: Cluster, path: str, args: list[str]) -> None:
@@ -245,9 +246,9 @@ def test_never_starts(cluster: Cluster) -> None:
                 space.apply(space.session("first"))
             expected = {"image": (image, "registry.invalid/no/such:1"), "quota": (quota, "quota")}
             for space, word in expected.values():
-                failed = space.wait_phase("backupsession", "first", "Failed", timeout_s=60.0)
+                failed = space.wait_phase("backupsession", "first", "Failed", timeout_s=90.0)
                 error = failure_of(failed)
-                assert error.startswith("PodNotStarted: its pod did not start within 15s"), error
+                assert error.startswith("PodNotStarted: its pod did not start within 30s"), error
                 assert word in error
                 cluster.until("no Job", lambda: not space.list("job"))  # noqa: B023 - called here
             quota.cluster.kubectl("delete", "resourcequota", "none", "-n", quota.name)

@@ -451,12 +451,13 @@ def test_quota_refuses_snapshots(three: Space) -> None:
 def test_rights_missing(three: Space) -> None:
     """A Job that may create nothing says what is forbidden; a binding that is deleted comes back.
 
-    The runner doubts such a refusal for 45 s: an API server that has just started gives it too.
+    The runner doubts such a refusal for 60 s: an API server that has just started gives it too.
     """
     binding = ("rolebinding", "backupconfiguration-backup-0", "-n", three.name)
     three.cluster.kubectl("patch", *binding, "--type=merge", "-p", '{"subjects": null}')
     audit = Audit(three.cluster.info["audit_log"])
-    session = taken(three, "first")
+    three.apply(three.session("first"))
+    session = three.wait_phase("backupsession", "first", *FINAL, timeout_s=150.0)
     assert phases(session) == dict.fromkeys(THREE, "Failed")
     for stat in hosts(session).values():
         assert stat["error"].startswith("CreationRefused"), stat

@@ -195,10 +195,10 @@ def test_rights_missing(space: Space) -> None:
 def test_pre_hook_hangs(space: Space) -> None:
     """A hook has its time, and no more."""
     start(space)
-    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600"), timeout="4s"))
+    ready(space, hooked(space, pre=shell(f"{FREEZE}; sleep 600"), timeout="12s"))
     session = taken(space, "first")
     assert session["status"]["phase"] == "Failed"
-    says(session, PRE, "False", ["HookTimedOut", "app-0", "4 s", "drey.dev/hook-timeout"])
+    says(session, PRE, "False", ["HookTimedOut", "app-0", "12 s", "drey.dev/hook-timeout"])
     application = space.get("pod", "app-0") or {}
     running = processes(application["metadata"]["uid"])
     assert any(process.argv[-1:] == ("600",) for process in running), "its command hangs still"
@@ -300,11 +300,12 @@ def test_frozen_application_that_the_kubelet_restarts_is_thawed(
 ) -> None:
     """It stays frozen in the next container, which comes after a while: postBackup waits for it.
 
-    A container that finds it frozen ends after 6 s. The kubelet starts the next one at once, and
-    the one after that 10 s later: between these two the snapshot is cut.
+    A container that finds it frozen, and still frozen after 6 s, ends. The kubelet starts the next
+    one at once, and the one after that 10 s later: between these two the snapshot is cut.
     """
     faults.set({"call": "CreateSnapshot", "delay_s": 15})
-    start(space, script=f"[ ! -e /data/frozen ] || {{ sleep 6; exit 1; }}\n{IDLE}")
+    thawed = "[ ! -e /data/frozen ]"
+    start(space, script=f"{thawed} || {{ sleep 6; {thawed} || exit 1; }}\n{IDLE}")
     ready(space, hooked(space))
     space.apply(space.session("first"))
     wait_frozen(space)

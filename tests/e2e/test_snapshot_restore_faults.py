@@ -108,7 +108,14 @@ def wait_provisioning(space: Space, claim: str) -> None:
 
 def test_claim_that_exists(space: Space, snapshot: str) -> None:
     """A claim of somebody else is named and left alone, and nothing is created beside it."""
-    before = space.get("pvc", "data")
+
+    def let_go() -> dict[str, Any] | None:
+        """Return the claim once the snapshot-controller has done with it, soon after the end."""
+        found = space.get("pvc", "data") or {"metadata": {}}
+        held = found["metadata"].get("finalizers") or ()
+        return None if any("as-source-protection" in each for each in held) else found
+
+    before = space.cluster.until("the claim is let go", let_go)
     audit = Audit(space.cluster.info["audit_log"])
     found = restored(space, template(space, "data", snapshot), template(space, "copy", snapshot))
     assert found["status"]["phase"] == "Failed"
@@ -219,7 +226,7 @@ def test_snapshot_not_ready(space: Space, faults: Faults) -> None:
     faults.set({"call": "CreateSnapshot", "code": "INTERNAL", "message": "disk on fire"})
     space.apply(*claims(space, "data"))
     bound(space, "data")
-    ready(space, configuration(space, timeOut="30s"))
+    ready(space, configuration(space, timeOut="40s"))
     session = taken(space, "first")
     assert session["status"]["phase"] == "Failed"
     (name,) = named(session, "data")

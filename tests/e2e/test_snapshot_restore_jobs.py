@@ -123,13 +123,14 @@ def test_job_deleted_before_creation(space: Space, snapshot: str) -> None:
 
 def test_job_deleted_after_creation(space: Space, snapshot: str, faults: Faults) -> None:
     """Once the claims are made the Job is not needed: it may go while they are filled."""
-    faults.set({"call": "CreateVolume", "delay_s": 8})
+    faults.set({"call": "CreateVolume", "code": "UNAVAILABLE", "message": "not now"})
     audit = Audit(space.cluster.info["audit_log"])
     begin(space, snapshot)
     space.cluster.until("the claims", lambda: set(made(space)) == set(COPIES))
     space.cluster.until("the Job's end", lambda: is_complete(space, JOB))
     space.cluster.kubectl("delete", "job", JOB, "-n", space.name)
     assert (space.get("restoresession", "restore") or {})["status"]["phase"] == "Running"
+    faults.clear()
     found = space.wait_phase("restoresession", "restore", *FINAL)
     assert phases(found) == dict.fromkeys(COPIES, "Succeeded"), found["status"]
     assert answers(audit, "create", "jobs", space, name=JOB) == [201], "not made again"

@@ -47,6 +47,7 @@ class Audit:
             raise AssertionError("this cluster has no audit log that can be read: use native")
         self._path = Path(path)
         self._offset = self._path.stat().st_size
+        self._inode = self._path.stat().st_ino
 
     def requests(self) -> list[Request]:
         """Return what was answered since then, in the order of the answers."""
@@ -67,12 +68,21 @@ class Audit:
         ]
 
     def _read(self) -> Iterator[Request]:
-        with self._path.open("rb") as lines:
-            lines.seek(self._offset)
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    return  # half written
-                yield _request(json.loads(line))
+        """Read on where the log was then; that file has another name once it is full."""
+        files = self._path.parent.glob(f"{self._path.stem}*{self._path.suffix}")
+        (first,) = [path for path in files if path.stat().st_ino == self._inode]
+        yield from _lines(first, self._offset)
+        if first != self._path:
+            yield from _lines(self._path, 0)
+
+
+def _lines(path: Path, offset: int) -> Iterator[Request]:
+    with path.open("rb") as lines:
+        lines.seek(offset)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return  # half written
+            yield _request(json.loads(line))
 
 
 def _request(entry: dict[str, Any]) -> Request:

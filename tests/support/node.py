@@ -55,8 +55,15 @@ class Process:
         return (self.folder / "stat").read_text().rpartition(")")[2].split()
 
     def mount_options(self, place: str) -> tuple[str, ...]:
-        """Return the options of the mount at a place of its own file system; empty without one."""
-        for line in (self.folder / "mountinfo").read_text().splitlines():
+        """Return the options of the mount at a place of its own file system.
+
+        Empty without one, or when the process has ended.
+        """
+        try:
+            lines = (self.folder / "mountinfo").read_text().splitlines()
+        except OSError:
+            return ()
+        for line in lines:
             fields = line.split(" ")
             if fields[4] == place:
                 return tuple(fields[5].split(","))
