@@ -14,7 +14,7 @@ from runner import retention
 from runner.failure import RunError
 from runner.repository import Repository
 from runner.restic import command
-from runner.verification import check, measure
+from runner.verification import Check, check, measure
 
 
 def care(repository: Repository, plan: BackupInput, result: RunReport) -> RunReport:
@@ -33,7 +33,7 @@ def care(repository: Repository, plan: BackupInput, result: RunReport) -> RunRep
     if plan.verify:
         checked = check(repository)
         doubt = checked.doubtful
-        result = _learned(replace(result, verification=checked.step), integrity=checked.integrity)
+        result = _verified(result, plan, checked)
     if doubt:
         text = "skipped: the repository is not known to be intact; nothing is removed until it is"
         result = _with_retention(result, plan, StepReport(StepState.SKIPPED, text))
@@ -50,7 +50,7 @@ def unconfirmed(result: RunReport, plan: BackupInput, why: RunError) -> RunRepor
     """
     failed = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
     if plan.verify:
-        result = replace(result, verification=failed)
+        result = _verified(result, plan, Check(failed))
     if why.reason is Reason.REPOSITORY_VANISHED:
         hosts = tuple(
             replace(host, succeeded=False, reason=why.reason, error=why.text)
@@ -126,6 +126,14 @@ def _measured(repository: Repository, result: RunReport) -> RunReport:
 
 def _with_retention(result: RunReport, plan: BackupInput, step: StepReport) -> RunReport:
     return result if plan.retention is None else replace(result, retention=step)
+
+
+def _verified(result: RunReport, plan: BackupInput, checked: Check) -> RunReport:
+    step, integrity = checked.step, checked.integrity
+    if integrity is None and plan.damaged:
+        integrity = False
+        step = replace(step, message=f"damaged when last checked, not checked now: {step.message}")
+    return _learned(replace(result, verification=step), integrity=integrity)
 
 
 def _learned(result: RunReport, **facts: object) -> RunReport:

@@ -11,6 +11,7 @@ SHORTEST = 4
 _SHORTEST_LINE = 8
 _PUBLIC = {"CA_CERT_DATA"}
 _URL_USER = re.compile(r"(\w://)[^/\s@]+@")
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 
@@ -39,6 +40,13 @@ def _expression(form: str) -> str:
 def _forms(value: bytes) -> Iterator[str]:
     parts = {value, value.strip()}
     parts |= {line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE}
+    # a query such as a shared access signature comes back with its parameters in another order
+    parts |= {
+        form
+        for _, _, text in (pair.partition(b"=") for pair in value.split(b"&") if b"&" in value)
+        for form in (text, _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), text))
+        if len(form) >= _SHORTEST_LINE
+    }
     for part in parts:
         text = part.decode("utf-8", "replace")
         if len(text.strip()) < SHORTEST:

@@ -1,6 +1,7 @@
 """Integrity and size of the repository, on the controller's interval."""
 
 import json
+import re
 from dataclasses import dataclass
 
 from controller.api.report import StepReport, StepState
@@ -12,7 +13,11 @@ from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
 
 _NOT_BEGUN = frozenset({Exit.LOCKED, Exit.NO_REPOSITORY, Exit.WRONG_PASSWORD})
+_VERDICT = "repository contains errors"
+"""The end of restic's last words after a check that came to its end."""
 _SHOWN = 4
+_NOISE = re.compile(r"<lock/|, retrying after |^error while unlocking")
+_NAMES = re.compile(r'\b(file|node|dir node|dir) "[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,17 @@ class Measure:
 
 
 def check(repository: Repository) -> Check:
-    """Check the structure. A repository with errors is a result, not a failure."""
+    """Check the structure. A repository with errors is a result, not a failure.
+
+    restic counts as an error of the repository whatever ends a check (a lock that it cannot make, a
+    signal), and what a backend that went away did not hand out. So only its own verdict counts, and
+    of a check that could not read everything only what is proven.
+    """
     outcome = repository.run(command.check())
-    # restic prints a summary with one error also where it could not even begin.
+    judged = outcome.succeeded or outcome.error.endswith(_VERDICT)
+    blind = bool(outcome.outage) and not outcome.damage and not outcome.succeeded
     begun = outcome.exit not in _NOT_BEGUN
-    # It counts as an error of the repository what a backend that went away did not hand out.
-    blind = bool(outcome.outage) and not outcome.succeeded
-    if outcome.summary is None or not begun or blind or outcome.stop is not Stop.NO:
+    if outcome.summary is None or not judged or blind or not begun or outcome.stop is not Stop.NO:
         why = failure_of(outcome, repository.job, "check")
         broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
         step = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
@@ -54,10 +63,18 @@ def check(repository: Repository) -> Check:
 
 
 def _damage(outcome: Outcome) -> str:
-    """Return what is wrong in restic's words: a few errors, and its advice, which comes last."""
-    lines = [" ".join(line.split()) for line in outcome.tail]
-    shown = lines if len(lines) <= _SHOWN else [*lines[: _SHOWN - 1], "…", lines[-1]]
-    return f"restic check found errors: {'; '.join(shown) or outcome.last_words()}"
+    """Return what is wrong in restic's words: a proof, more errors, and its advice at the end.
+
+    Without names of files: who reads it may not be who may read the volume.
+    """
+    lines = dict.fromkeys(
+        _NAMES.sub(r"\g<1>", " ".join(line.split())).rstrip(":")
+        for line in (outcome.damage, outcome.outage, *outcome.tail)
+        if line and not _NOISE.search(line)
+    )
+    *errors, last = lines or [outcome.last_words()]
+    shown = errors if len(errors) < _SHOWN else [*errors[: _SHOWN - 1], "…"]
+    return f"restic check found errors: {'; '.join([*shown, last])}"
 
 
 def measure(repository: Repository) -> Measure:

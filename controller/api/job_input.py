@@ -107,6 +107,8 @@ class BackupInput:
     `careful` asks for retention in two steps (choose, then remove by id) that can never remove this
     run's snapshots nor the last complete one: for a Repository that `snapshots_ahead` of a report
     tells of. Runs that verify do so anyway.
+    `damaged`: the last check found damage. It stays until a check finds none: a run that verifies
+    and cannot check reports it again.
     `known_incomplete` are snapshot ids from the last report's `untagged_incomplete`: they count as
     incomplete, and the run tries to tag them.
     `mount_path` is where the volume is mounted; no component of a path below it may be a symbolic
@@ -121,6 +123,7 @@ class BackupInput:
     retention: Retention | None = None
     claim_untagged: bool = False
     verify: bool = False
+    damaged: bool = False
     accept_incomplete: bool = False
     careful: bool = False
     known_incomplete: tuple[str, ...] = ()

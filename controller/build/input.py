@@ -129,6 +129,7 @@ def _backup(order: JobOrder, spec: BackupConfigurationSpec, *, owns_retention: b
         retention=_retention(spec.retention_policy) if owns_retention else None,
         claim_untagged=order.claim_untagged,
         verify=order.verify and owns_retention,
+        damaged=order.damaged and owns_retention,
         accept_incomplete=order.accept_incomplete,
         careful=order.careful,
         known_incomplete=order.known_incomplete,

@@ -44,6 +44,7 @@ class JobOrder:
     may_initialise: bool = False
     claim_untagged: bool = False
     verify: bool = False
+    damaged: bool = False
     accept_incomplete: bool = False
     careful: bool = False
     known_incomplete: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ from controller.reconcile.references import (
 )
 from controller.reconcile.repository_record import (
     has_snapshots_ahead,
+    is_damaged,
     recorded_id,
     untagged_incomplete,
     verification_due,
@@ -213,6 +214,7 @@ def order_for(seen: SessionObserved, now: datetime) -> JobOrder | str:
         may_initialise=not was_used(parts.repository),
         claim_untagged=not seen.neighbours,
         verify=verification_due(parts.repository, now, seen.limits.verify_s),
+        damaged=is_damaged(parts.repository),
         accept_incomplete=annotations_of(configuration).get(ACCEPT_INCOMPLETE) == "true",
         careful=has_snapshots_ahead(parts.repository, key_of(configuration)),
         known_incomplete=untagged_incomplete(parts.repository, key_of(configuration)),

@@ -72,13 +72,18 @@ def was_used(repository: Obj) -> bool:
     )
 
 
+def is_damaged(repository: Obj) -> bool:
+    """Tell whether the last check found damage."""
+    return status(repository).get("integrity") is False
+
+
 def verification_due(repository: Obj, now: datetime, interval_s: float) -> bool:
     """Tell whether integrity and size are to be determined with this backup.
 
     With each one while the repository is damaged: a run that does not look would succeed.
     """
     last = annotations_of(repository).get(VERIFIED_AT)
-    if not last or status(repository).get("integrity") is False:
+    if not last or is_damaged(repository):
         return True
     try:
         return (now - parse_time(last)).total_seconds() >= interval_s

@@ -33,9 +33,9 @@ DOCUMENT_BYTES = 64 << 20
 class Outcome:
     """`items` are the first files with an error, `item_count` counts all such errors.
 
-    `backend_error` is the last error of a request that restic retries. `outage` is the first error
-    of one that it gave up because the backend refused it or was not reached: what it could not
-    read may be there all the same.
+    `backend_error` is the last error of a request that restic retries. `outage` is the first read
+    that it gave up because the backend refused it or was not reached: what it could not read may be
+    there all the same. `damage` is the first line by which `check` proves that something is lost.
     """
 
     exit: Exit
@@ -49,6 +49,7 @@ class Outcome:
     tail: tuple[str, ...] = ()
     backend_error: str = ""
     outage: str = ""
+    damage: str = ""
     initialized_id: str = ""
     changed: tuple[Changed, ...] = ()
     document: bytes = b""
@@ -98,6 +99,9 @@ class Collector:
         self._initialized = ""
         self._changed: list[Changed] = []
         self._outage = ""
+        self._loss = ""
+        self._lost_pack = ""
+        self._is_unlisted = False
         self.backend_error = ""
         self.spoke = False
         """Something came on stdout: the repository is open."""
@@ -137,6 +141,7 @@ class Collector:
             tail=tuple(self._tail),
             backend_error=self.backend_error,
             outage=self._outage,
+            damage=self._loss or ("" if self._is_unlisted else self._lost_pack),
             initialized_id=self._initialized,
             changed=tuple(self._changed),
             document=bytes(self._document),
@@ -158,14 +163,20 @@ class Collector:
             case Text() if message.text.strip():
                 text = self._redact(message.text)
                 self._tail.append(text[:TAIL_CHARACTERS])
-                self._request_error(text)
+                self._backend(text)
         self._on_message(message)
 
-    def _request_error(self, text: str) -> None:
+    def _backend(self, text: str) -> None:
+        shown = text[:TAIL_CHARACTERS]
         if retried := backend.retried(text):
             self.backend_error = retried[:TAIL_CHARACTERS]
-        elif not self._outage and backend.is_outage(lost := backend.given_up(text)):
-            self._outage = lost[:TAIL_CHARACTERS]
+        elif backend.is_outage(backend.given_up(text)):
+            self._outage = self._outage or shown
+            self._is_unlisted = self._is_unlisted or backend.is_unlisted(text)
+        elif backend.is_lost_pack(text):
+            self._lost_pack = self._lost_pack or shown
+        elif backend.is_loss(text):
+            self._loss = self._loss or shown
 
     def _item_error(self, error: ItemError) -> None:
         # A folder that cannot be listed is reported by the scan and again by the backup itself.

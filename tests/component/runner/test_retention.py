@@ -141,29 +141,50 @@ def test_verification(place: Place) -> None:
     assert "intact" in skipped.message
 
 
-def test_no_retention_after_a_check_that_broke_off(place: Place) -> None:
-    """A check without a result leaves doubt: nothing is removed."""
+SIGNALLED = """echo '{"message_type":"summary","num_errors":1}'
+echo '{"message_type":"exit_error","code":130,"message":"context canceled"}' >&2; exit 130"""
+NO_LOCK = """echo '{"message_type":"summary","num_errors":1}'
+echo '{"message_type":"exit_error","code":1,"message":"cannot create lock"}' >&2; exit 1"""
+
+
+@pytest.mark.parametrize("end", ["echo broken >&2; exit 1", SIGNALLED, NO_LOCK])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_no_retention_after_a_check_that_broke_off(
+    place: Place, end: str, *, damaged: bool
+) -> None:
+    """A check without a verdict leaves doubt: nothing is removed. Known damage stays known.
+
+    restic counts one error whatever ended its check.
+    """
     place.run("backup", job=of(place, "a"))
-    place.shim('[ "$1" = check ] && { echo broken >&2; exit 1; }\nexec "$REAL" "$@"')
-    job = of(place, "a", verify=True, retention=Retention(keep_last=1))
+    place.shim(f'[ "$1" = check ] && {{ {end}; }}\nexec "$REAL" "$@"')
+    job = of(place, "a", verify=True, damaged=damaged, retention=Retention(keep_last=1))
     run = place.run("backup", job=job)
     assert run.verbs() == ["backup", "check", "stats"]
     assert len(place.snapshots()) == 2
+    assert reported(run).repository.integrity is (False if damaged else None)
+    verification = reported(run).verification
+    assert verification is not None
+    assert verification.state is StepState.FAILED
+    assert verification.message.startswith("damaged when last checked") is damaged
+
+
+def refusing(place: Place, folder: str) -> str:
+    """Return a shim whose `check` may not read what is in a folder of the repository."""
+    return f"""
+[ "$1" = check ] || exec "$REAL" "$@"
+chmod 000 {place.repository}/{folder}/*
+setpriv --bounding-set=-dac_override,-dac_read_search "$REAL" "$@"
+code=$?
+chmod 700 {place.repository}/{folder}/*
+exit $code"""
 
 
 def test_a_backend_that_went_away_is_no_damage(place: Place) -> None:
     """What a check could not read may be intact: integrity is not known, nothing is removed."""
     place.run("backup", job=of(place, "a"))
-    caps = "-dac_override,-dac_read_search"
-    place.shim(f"""
-[ "$1" = check ] || exec "$REAL" "$@"
-chmod 000 {place.repository}/index/*
-setpriv --bounding-set={caps} "$REAL" "$@"
-code=$?
-chmod 600 {place.repository}/index/*
-exit $code""")
-    job = of(place, "a", verify=True, retention=Retention(keep_last=1))
-    run = place.run("backup", job=job)
+    place.shim(refusing(place, "index"))
+    run = place.run("backup", job=of(place, "a", verify=True, retention=Retention(keep_last=1)))
     assert reported(run).repository.integrity is None
     verification = reported(run).verification
     assert verification is not None
@@ -171,6 +192,20 @@ exit $code""")
     assert verification.message.startswith("BackendDenied: ")
     assert "permission denied" in verification.message
     assert len(place.snapshots()) == 2
+
+
+def test_damage_beside_what_could_not_be_read(place: Place) -> None:
+    """A pack that is missing from the list is lost, whatever else was refused."""
+    place.run("backup", job=of(place, "a"))
+    packs = [path for path in (place.repository / "data").rglob("*") if path.is_file()]
+    packs[0].unlink()
+    place.shim(refusing(place, "snapshots"))
+    run = place.run("backup", job=of(place, "a", verify=True, retention=Retention(keep_last=1)))
+    assert reported(run).repository.integrity is False
+    verification = reported(run).verification
+    assert verification is not None
+    assert f"pack {packs[0].name}: does not exist" in verification.message
+    assert "permission denied" in verification.message
 
 
 FROM_2099 = ("--time=2099-01-01 00:00:00", "--host=host-0", "--tag=drey:config=demo/a")

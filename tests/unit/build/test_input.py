@@ -43,6 +43,7 @@ def test_backup() -> None:
         repository_id="ab" * 32,
         claim_untagged=True,
         verify=True,
+        damaged=True,
         accept_incomplete=True,
     )
     found = told(order)
@@ -55,6 +56,7 @@ def test_backup() -> None:
     assert found.backup.args == ("--no-scan",)
     assert found.backup.retention == Retention(keep_last=5, prune=True)
     assert (found.backup.claim_untagged, found.backup.verify) == (True, True)
+    assert found.backup.damaged
     assert found.backup.accept_incomplete
     assert found.deadline == "2026-01-02T04:34:05Z"
     assert found.session_created == "2026-01-02T03:04:05Z"
@@ -109,9 +111,10 @@ def test_only_a_working_backup_may_initialise() -> None:
 
 def test_a_later_step_owns_retention_and_verification() -> None:
     """What a later step does is not done twice (D16)."""
-    found = told(backup_order(verify=True), owns_retention=False)
+    found = told(backup_order(verify=True, damaged=True), owns_retention=False)
     assert found.backup is not None
     assert (found.backup.retention, found.backup.verify) == (None, False)
+    assert not found.backup.damaged
 
 
 def test_nice_settings() -> None:

@@ -193,6 +193,15 @@ def test_integrity_is_verified_on_its_interval() -> None:
     assert '"verify":true' not in input_of(plan(session_observed(), NOW))
 
 
+def test_known_damage_goes_with_the_run() -> None:
+    """It is looked at with each backup, and a run that cannot look does not forget it."""
+    annotations = {REPOSITORY_ID: "ab" * 32, VERIFIED_AT: before(60)}
+    for integrity in (True, False):
+        there = repository(metadata={"annotations": annotations}, status={"integrity": integrity})
+        told = input_of(plan(session_observed(references=references(repository=there)), NOW))
+        assert ('"verify":true' in told, '"damaged":true' in told) == (not integrity,) * 2
+
+
 def test_untagged_snapshots_belong_to_a_lonely_configuration_only() -> None:
     """D1: with a neighbour nobody knows whose they are."""
     alone = plan(session_observed(), NOW)

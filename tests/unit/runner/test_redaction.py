@@ -37,6 +37,15 @@ def test_lines_of_a_key_file() -> None:
     assert redact("PEM PEM PEM") == "PEM PEM PEM"
 
 
+def test_parameters_of_a_signature() -> None:
+    """A shared access signature comes back with its parameters sorted, and encoded anew."""
+    redact = Redactor({"AZURE_ACCOUNT_SAS": b"sv=2024-11-04&sig=AbC%2fdefghijkl%3D&se=2027-01-01"})
+    for sig in ("AbC%2Fdefghijkl%3D", "AbC/defghijkl=", "AbC%2fdefghijkl%3D"):
+        assert sig not in redact(
+            f'Head "https://a.example/x?se=2027-01-01&sig={sig}&sv=2024-11-04"'
+        )
+
+
 def test_user_names_in_urls() -> None:
     """Credentials in a URL are masked even if the Secret does not hold them."""
     assert Redactor({})("rest:https://me:pw@host/x") == "rest:https://***@host/x"

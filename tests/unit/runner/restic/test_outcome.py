@@ -31,15 +31,31 @@ def test_a_secret_at_the_cut(start: str, shown: int) -> None:
     assert "o" not in last_words(f"{start}{within}{SECRET}".encode()).removeprefix(start)
 
 
-def test_outage_among_other_losses() -> None:
-    """The first request that was refused counts, not what is really gone before or after it."""
+LOST = f"pack {'ab' * 32}: does not exist"
+REFUSED = "Load(<data/a>, 9, 0) failed: 403 Forbidden"
+UNLISTED = "List(data) failed: 403 Forbidden"
+SPOILT = "LoadRaw(<index/b>): invalid data returned"
+
+
+@pytest.mark.parametrize(
+    ("lines", "outage", "damage"),
+    [
+        ((REFUSED, "Load(<data/a>, 9, 0) failed: 502 Bad Gateway"), REFUSED, ""),
+        ((LOST, REFUSED), REFUSED, LOST),
+        ((REFUSED, *["x"] * 30, LOST), REFUSED, LOST),
+        ((UNLISTED, LOST), UNLISTED, ""),
+        ((UNLISTED, LOST, SPOILT), UNLISTED, SPOILT),
+        ((LOST, "Remove(<lock/c>) failed: 403 Forbidden"), "", LOST),
+    ],
+)
+def test_outage_and_damage(lines: tuple[str, ...], outage: str, damage: str) -> None:
+    """Neither hides the other; without their list no pack is known to be missing."""
     collector = Collector(lambda _: None, redact=Redactor({}), keep_document=False)
-    for error in ("<data/aa> does not exist", "403 Forbidden", "502 Bad Gateway", "<data/bb> gone"):
-        text = json.dumps(
-            {"message_type": "error", "message": f"Load(<data/a>, 9, 0) failed: {error}"}
-        )
-        collector.stderr(text.encode() + b"\n")
-    assert collector.outcome(Ending(code=1)).outage == "403 Forbidden"
+    for line in lines:
+        message = {"message_type": "error", "message": line}
+        collector.stderr(json.dumps(message).encode() + b"\n")
+    outcome = collector.outcome(Ending(code=1))
+    assert (outcome.outage, outcome.damage) == (outage, damage)
 
 
 def test_a_secret_at_the_end_of_the_longest_line() -> None:
