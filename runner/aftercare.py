@@ -25,15 +25,18 @@ def care(repository: Repository, plan: BackupInput, result: RunReport) -> RunRep
     untagged = result.repository.untagged_incomplete
     if set(untagged) - set(plan.known_incomplete):
         text = "skipped: an incomplete snapshot could not be marked as such; the next run tries"
-        return _with_retention(result, plan, StepReport(StepState.SKIPPED, text))
+        skipped = StepReport(StepState.SKIPPED, text)
+        if plan.verify:
+            result = _verified(result, plan, Check(skipped))
+        return _with_retention(result, plan, skipped)
     if untagged:
         untagged = _tag_again(repository, untagged)
         result = _learned(result, untagged_incomplete=untagged)
     doubt = False
     if plan.verify:
         checked = check(repository)
-        doubt = checked.doubtful
         result = _verified(result, plan, checked)
+        doubt = checked.doubtful or result.repository.integrity is False
     if doubt:
         text = "skipped: the repository is not known to be intact; nothing is removed until it is"
         result = _with_retention(result, plan, StepReport(StepState.SKIPPED, text))

@@ -115,7 +115,8 @@ def _unnamed(outcome: Outcome, job: JobInput, verb: str) -> RunError:
             f"restic {verb} was killed by signal {-outcome.code}; if that is 9, memory may have run"
             f" out: raise spec.runtimeSettings.container.resources.limits.memory: {last}",
         )
-    if outcome.backend_error or backend.is_outage(last):
+    away = backend.is_denied(last) or backend.is_unreachable(last)
+    if outcome.backend_error or outcome.outage or away:
         return _unusable(job, outcome)
     text = f"restic {verb} failed with {outcome.code}: {last}"
     if _KEYS_WITHOUT_CONFIG in last:

@@ -11,6 +11,8 @@ SHORTEST = 4
 _SHORTEST_LINE = 8
 _PUBLIC = {"CA_CERT_DATA"}
 _URL_USER = re.compile(r"(\w://)[^/\s@]+@")
+_SAS = "AZURE_ACCOUNT_SAS"
+_SIGNATURE = re.compile(rb"(?:^|[?&])sig=([^&\s]+)")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
@@ -20,7 +22,11 @@ class Redactor:
 
     def __init__(self, secret: Mapping[str, bytes]) -> None:
         forms = {
-            form for key, value in secret.items() if key not in _PUBLIC for form in _forms(value)
+            form
+            for key, value in secret.items()
+            if key not in _PUBLIC
+            for part in (value, *(_signatures(value) if key == _SAS else ()))
+            for form in _forms(part)
         }
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(_expression, longest_first))) if forms else None
@@ -37,16 +43,16 @@ def _expression(form: str) -> str:
     return exact if len(form) >= SHORTEST else rf"(?<!\w){exact}(?!\w)"
 
 
+def _signatures(value: bytes) -> Iterator[bytes]:
+    """Return a query's signature: it comes back with the parameters in another order."""
+    for encoded in _SIGNATURE.findall(value):
+        yield encoded
+        yield _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), encoded)
+
+
 def _forms(value: bytes) -> Iterator[str]:
     parts = {value, value.strip()}
     parts |= {line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE}
-    # a query such as a shared access signature comes back with its parameters in another order
-    parts |= {
-        form
-        for _, _, text in (pair.partition(b"=") for pair in value.split(b"&") if b"&" in value)
-        for form in (text, _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), text))
-        if len(form) >= _SHORTEST_LINE
-    }
     for part in parts:
         text = part.decode("utf-8", "replace")
         if len(text.strip()) < SHORTEST:

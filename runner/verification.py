@@ -17,7 +17,7 @@ _VERDICT = "repository contains errors"
 """The end of restic's last words after a check that came to its end."""
 _SHOWN = 4
 _NOISE = re.compile(r"<lock/|, retrying after |^error while unlocking")
-_NAMES = re.compile(r'\b(file|node|dir node|dir) "[^"]*"')
+_NAMES = re.compile(r'\b(file|node|dir node|dir) "(?:[^"\\]|\\.)*(?:"|\\?$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,28 @@ def check(repository: Repository) -> Check:
     of a check that could not read everything only what is proven.
     """
     outcome = repository.run(command.check())
-    judged = outcome.succeeded or outcome.error.endswith(_VERDICT)
+    judged = outcome.succeeded or outcome.error.rstrip().endswith(_VERDICT)
     blind = bool(outcome.outage) and not outcome.damage and not outcome.succeeded
     begun = outcome.exit not in _NOT_BEGUN
     if outcome.summary is None or not judged or blind or not begun or outcome.stop is not Stop.NO:
         why = failure_of(outcome, repository.job, "check")
         broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
-        step = StepReport(StepState.FAILED, f"{why.reason}: {why.text}")
+        step = StepReport(StepState.FAILED, f"{why.reason}: {_nameless(why.text)}")
         return Check(step, doubtful=broke_off)
     integrity = outcome.succeeded and outcome.summary.errors == 0
     damage = "" if integrity else _damage(outcome)
     return Check(StepReport(StepState.DONE, damage), integrity, doubtful=not integrity)
 
 
-def _damage(outcome: Outcome) -> str:
-    """Return what is wrong in restic's words: a proof, more errors, and its advice at the end.
+def _nameless(text: str) -> str:
+    """Leave names of files out: who reads this may not be who may read the volume."""
+    return _NAMES.sub(r"\g<1>", text)
 
-    Without names of files: who reads it may not be who may read the volume.
-    """
+
+def _damage(outcome: Outcome) -> str:
+    """Return what is wrong in restic's words: a proof, more errors, and its advice at the end."""
     lines = dict.fromkeys(
-        _NAMES.sub(r"\g<1>", " ".join(line.split())).rstrip(":")
+        _nameless(" ".join(line.split())).rstrip(":")
         for line in (outcome.damage, outcome.outage, *outcome.tail)
         if line and not _NOISE.search(line)
     )

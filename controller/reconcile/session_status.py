@@ -83,7 +83,7 @@ def report_conditions(report: RunReport) -> list[Condition]:
     elif failed is not None and failed.reason in _INITIALISING:
         conditions.append(outcome(Type.BACKEND_REPOSITORY_INITIALIZED, failure=error_text(failed)))
     conditions += _step(Type.RETENTION_POLICY_APPLIED, report.retention)
-    conditions += _step(Type.REPOSITORY_INTEGRITY_VERIFIED, report.verification)
+    conditions += _integrity(report)
     incomplete = [host for host in report.hosts if host.reason == Reason.BACKUP_INCOMPLETE]
     for host in incomplete:
         paths = ", ".join(host.unreadable)
@@ -127,6 +127,14 @@ def _step(kind: Type, step: StepReport | None) -> list[Condition]:
         good = outcome(kind, failure=None)
         return [Condition(kind, True, "Skipped", step.message or good.message)]
     return [outcome(kind, failure=step.message if step.state is StepState.FAILED else None)]
+
+
+def _integrity(report: RunReport) -> list[Condition]:
+    """Stash has True wherever the command ran: with us it is not true of a damaged repository."""
+    kind, step = Type.REPOSITORY_INTEGRITY_VERIFIED, report.verification
+    if step is not None and report.repository.integrity is False:
+        return [outcome(kind, failure=step.message or "the repository is damaged")]
+    return _step(kind, step)
 
 
 def metrics_conditions(metrics: StepReport | None, *, repository: bool) -> list[Condition]:

@@ -6,56 +6,56 @@ asked for may be there all the same, and whether something is known to be lost.
 
 import re
 
+_LONGEST = 2000
+"""Of a text that somebody else wrote no more is looked at: some patterns take their time."""
 _CODE = r"(?:^|[\s(]){}(?=[\s):,]|$)"
 """A status code as restic's backends print one; not a port, a size or a part of a name."""
 _DENIED = re.compile(
     r"access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskeyid|unauthorized"
     r"|signature we calculated|access key id you provided|no credentials|authentication ?failed"
     r"|authorization ?failure|authorization failed|invalid_grant|permission denied"
-    r"|token\b.{0,20}\bexpired|requesttimetooskewed|" + _CODE.format("40[137]"),
+    r"|operation not permitted|not authorized|token\b.{0,40}\b(?:expired|invalid|malformed)"
+    r"|" + _CODE.format("40[137]"),
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
-    r"dial tcp|connection re(?:fused|set)|no such host|network is unreachable|no route to host"
-    r"|tls: |x509: |certificate|server misbehaving|proxy authentication"
-    r"|time(?:d )?out|deadline exceeded|broken pipe|closed network connection|connection lost"
-    r"|goaway|stream error|closed idle connection|unexpected eof|(?:^|: )eof$"
-    r"|internal error|reduce your request rate|not initialized yet|too ?many ?requests"
-    r"|stale (?:nfs )?file handle|endpoint is not connected|host is down|too many open files"
-    r"|no space left on device|" + _CODE.format("(?:408|429|5[0-9][0-9])"),
+    r"dial tcp|connection re(?:fused|set)|no such host|i/o timeout|network is unreachable"
+    r"|no route to host|tls: |x509: |certificate|client\.timeout|unexpected eof|server misbehaving"
+    r"|" + _CODE.format("50[0234]"),
     re.IGNORECASE,
 )
-_GONE = re.compile(
+_BUSY = re.compile(_CODE.format("(?:408|429|5[0-9][0-9])"))
+_LOST = re.compile(
     r"no such file or directory|does not exist|not found|too short|not satisfiable|out of bounds"
-    r"|" + _CODE.format("(?:404|416)"),
+    r"|input/output error|bad message|structure needs cleaning|" + _CODE.format("(?:404|416)"),
     re.IGNORECASE,
 )
-_PLACE = re.compile(r'"?\bhttps?://[^\s"]*"?|\b(?:open|stat|lstat|read|readdirent|remove) /[^:]*:')
-"""Names that a user chose may contain any word."""
+_SPOILT = re.compile(
+    r"ciphertext verification failed|invalid data returned|hash mismatch"
+    r"|not found in (?:index|repository)$"
+)
+_LOST_PACK = re.compile(r"^pack [0-9a-f]{64}: (?:does not exist|unexpected file size)")
+_PLACE = re.compile(
+    r'"?\bhttps?://[^\s"]*"?|\b(?:open|l?stat|fstatat|read|readdirent|remove) /[^:]*:'
+    r"|\b(?:Load|List|Stat|Save|Remove)\([^)]*\)"
+)
+"""Names that a user chose may contain any word, and sizes may look like codes."""
 _RETRYING = re.compile(r"returned error, retrying after [^ ]+: (.*)", re.DOTALL)
 _GIVEN_UP = re.compile(r"^(Load|List|Stat)\((?!<?lock\b)[^)]*\) failed: (.*)", re.DOTALL)
 """Last word on a request: `Load(<index/2dfeeb2b57>, 0, 0) failed: …` (restic 0.19.1).
 
 Only of what reads, and not of locks, which come and go: they hide nothing and prove nothing.
 """
-_CORRUPT = re.compile(r"ciphertext verification failed|invalid data returned|hash mismatch")
-_LOST_PACK = re.compile(r"^pack [0-9a-f]{64}: (?:does not exist|unexpected file size)")
 
 
 def is_denied(text: str) -> bool:
     """Tell whether the backend refused access."""
-    return bool(_DENIED.search(_PLACE.sub("", text)))
+    return bool(_DENIED.search(_plain(text)))
 
 
-def is_outage(text: str) -> bool:
-    """Tell whether the backend refused access or was not reached.
-
-    What was asked for may be there all the same.
-    """
-    if is_denied(text):
-        return True
-    error = _PLACE.sub("", text)
-    return bool(_UNREACHABLE.search(error)) and not _GONE.search(error)
+def is_unreachable(text: str) -> bool:
+    """Tell whether the backend was not reached, or could not do its work."""
+    return bool(_UNREACHABLE.search(_plain(text)))
 
 
 def is_lasting(text: str) -> bool:
@@ -69,16 +69,18 @@ def retried(line: str) -> str:
     return found[1] if found else ""
 
 
-def given_up(line: str) -> str:
-    """Return the error of a read that restic gave up, empty when the line tells of none."""
+def is_outage(line: str) -> bool:
+    """Tell of a read that restic gave up: nothing shows that what it was to read is lost.
+
+    So it is with any error that is not known: those of clouds and networks are without number.
+    """
     found = _GIVEN_UP.search(line)
-    return found[2] if found else ""
+    return found is not None and not _is_lost(found[2])
 
 
 def is_unlisted(line: str) -> bool:
     """Tell whether the packs could not be listed: restic then calls each one missing."""
-    found = _GIVEN_UP.search(line)
-    return found is not None and found[1] == "List"
+    return line.startswith("List(data) failed: ")
 
 
 def is_lost_pack(line: str) -> bool:
@@ -88,6 +90,15 @@ def is_lost_pack(line: str) -> bool:
 
 def is_loss(line: str) -> bool:
     """Tell whether a line proves by itself that something is lost or spoilt."""
-    error = given_up(line)
-    gone = bool(error) and not is_denied(error) and bool(_GONE.search(_PLACE.sub("", error)))
-    return gone or bool(_CORRUPT.search(line))
+    found = _GIVEN_UP.search(line)
+    return (found is not None and _is_lost(found[2])) or bool(_SPOILT.search(line.rstrip()))
+
+
+def _is_lost(error: str) -> bool:
+    plain = _plain(error)
+    excused = _DENIED.search(plain) or _BUSY.search(plain)
+    return not excused and bool(_LOST.search(plain) or _SPOILT.search(plain))
+
+
+def _plain(text: str) -> str:
+    return _PLACE.sub("", text[:_LONGEST])

@@ -34,8 +34,8 @@ class Outcome:
     """`items` are the first files with an error, `item_count` counts all such errors.
 
     `backend_error` is the last error of a request that restic retries. `outage` is the first read
-    that it gave up because the backend refused it or was not reached: what it could not read may be
-    there all the same. `damage` is the first line by which `check` proves that something is lost.
+    that it gave up where nothing shows a loss: the backend refused it, or was not reached.
+    `damage` is the first line by which `check` proves that something is lost.
     """
 
     exit: Exit
@@ -170,7 +170,7 @@ class Collector:
         shown = text[:TAIL_CHARACTERS]
         if retried := backend.retried(text):
             self.backend_error = retried[:TAIL_CHARACTERS]
-        elif backend.is_outage(backend.given_up(text)):
+        elif backend.is_outage(text):
             self._outage = self._outage or shown
             self._is_unlisted = self._is_unlisted or backend.is_unlisted(text)
         elif backend.is_lost_pack(text):

@@ -169,6 +169,18 @@ def test_no_retention_after_a_check_that_broke_off(
     assert verification.message.startswith("damaged when last checked") is damaged
 
 
+def test_no_retention_in_a_damaged_repository_that_is_locked(place: Place) -> None:
+    """Its check was kept out; what it would have found is known."""
+    place.run("backup", job=of(place, "a"))
+    locked = """echo '{"message_type":"exit_error","code":11,"message":"locked"}' >&2; exit 11"""
+    place.shim(f'[ "$1" = check ] && {{ {locked}; }}\nexec "$REAL" "$@"')
+    job = of(place, "a", verify=True, damaged=True, retention=Retention(keep_last=1))
+    run = place.run("backup", job=job)
+    assert "forget" not in run.verbs()
+    assert len(place.snapshots()) == 2
+    assert reported(run).repository.integrity is False
+
+
 def refusing(place: Place, folder: str) -> str:
     """Return a shim whose `check` may not read what is in a folder of the repository."""
     return f"""
@@ -288,7 +300,7 @@ def test_untagged_incomplete_snapshots_stay_known(place: Place, steps: int) -> N
     rules = Retention(keep_last=1, prune=True)
     complete = place.run("backup", job=of(place, "a", retention=rules)).host.snapshots[0].id
     incomplete_shim(place)
-    job = of(place, "a", retention=rules)
+    job = of(place, "a", retention=rules, verify=True, damaged=True)
     with holding(place, "backup", "--stdin"):
         if steps == 1:
             run = place.run("backup", job=job)
@@ -303,6 +315,7 @@ def test_untagged_incomplete_snapshots_stay_known(place: Place, steps: int) -> N
     assert skipped is not None
     assert skipped.state is StepState.SKIPPED
     assert "forget" not in run.verbs()
+    assert reported(run).repository.integrity is False, "what nobody looked at stays damaged"
 
     place.restic("unlock")
     incomplete_shim(place, tag="exit 1")

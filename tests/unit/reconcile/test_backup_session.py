@@ -753,6 +753,11 @@ def test_a_damaged_repository_is_no_success() -> None:
     assert status_in(planned)["phase"] == "Failed"
     error = "the repository is damaged: pack is missing"
     assert planned.facts["error"] == error
+    assert conditions_of(status_in(planned))["RepositoryIntegrityVerified"] == (
+        "False",
+        "FailedToVerifyRepositoryIntegrity",
+        "Repository integrity verification failed. Reason: pack is missing",
+    )
     assert conditions_of(status_in(planned))["BackupFailed"] == (
         "True",
         "RepositoryDamaged",

@@ -33,7 +33,7 @@ def test_a_secret_at_the_cut(start: str, shown: int) -> None:
 
 LOST = f"pack {'ab' * 32}: does not exist"
 REFUSED = "Load(<data/a>, 9, 0) failed: 403 Forbidden"
-UNLISTED = "List(data) failed: 403 Forbidden"
+UNLISTED = "List(data) failed: what nobody has heard of"
 SPOILT = "LoadRaw(<index/b>): invalid data returned"
 
 
