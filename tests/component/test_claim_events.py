@@ -3,17 +3,17 @@
 from controller.api.claim_templates import source_of
 from controller.api.objects import Uid
 from controller.api.resources import CORE_EVENT, PVC
-from controller.kube.config import connect
 from controller.observe.caches import project_claim
 from controller.observe.live_storage import read_claim_words
 from tests.support.apiserver import ApiServer
+from tests.support.clients import patient_client
 
 SOURCE = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap"}
 
 
 def test_events_are_told_apart_by_the_claim_s_uid(apiserver: ApiServer) -> None:
     """By field selector, and by a list for many claims."""
-    client = connect(str(apiserver.kubeconfig), pool_size=1)
+    client = patient_client(apiserver.kubeconfig, pool_size=1)
     for uid, text in (("former", "the pool was full"), ("present", "Provisioning")):
         about = {"kind": PVC.kind, "name": "data", "namespace": "default", "uid": uid}
         body = {
@@ -28,7 +28,7 @@ def test_events_are_told_apart_by_the_claim_s_uid(apiserver: ApiServer) -> None:
 
 def test_a_claim_names_its_source_however_it_was_given(apiserver: ApiServer) -> None:
     """The server fills in `dataSource`, which is what the cache keeps."""
-    client = connect(str(apiserver.kubeconfig), pool_size=1)
+    client = patient_client(apiserver.kubeconfig, pool_size=1)
     for field in ("dataSource", "dataSourceRef"):
         body = {
             "apiVersion": "v1", "kind": PVC.kind,

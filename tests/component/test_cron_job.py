@@ -6,14 +6,14 @@ from uuid import uuid4
 from controller.api.backup import BackupConfigurationSpec
 from controller.api.resources import CRON_JOB, NAMESPACE
 from controller.build.cronjob import trigger_cron_job, trigger_digest
-from controller.kube.config import connect
 from tests.support.apiserver import ApiServer
+from tests.support.clients import patient_client
 from tests.support.orders import INSTALLATION, configuration_spec, obj, parsed
 
 
 def test_the_digest_survives_defaults_and_finds_changes(apiserver: ApiServer) -> None:
     """Else each look at a configuration would write, or a change by hand would stay (D13)."""
-    client = connect(str(apiserver.kubeconfig), pool_size=2)
+    client = patient_client(apiserver.kubeconfig, pool_size=2)
     namespace = f"cron-{uuid4().hex[:8]}"
     client.create(NAMESPACE, "", {"metadata": {"name": namespace}})
     raw: dict[str, Any] = configuration_spec(

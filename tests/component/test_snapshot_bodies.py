@@ -9,12 +9,12 @@ from controller.api.creation import CreationInput
 from controller.api.names import NAME_LIMIT
 from controller.api.objects import dig, labels_of, name_of
 from controller.api.resources import NAMESPACE, VOLUME_SNAPSHOT
-from controller.kube.config import connect
 from runner.creation import Creation
 from runner.log import Log
 from runner.redaction import Redactor
 from tests.support import apiserver as support
 from tests.support.apiserver import ApiServer
+from tests.support.clients import patient_client
 from tests.support.snapshot_orders import snapshot_document
 
 DRY = "dry"
@@ -31,8 +31,7 @@ DOCUMENTS = {
 def server() -> Iterator[ApiServer]:
     """Run an API server with the definitions of the external-snapshotter."""
     with support.running() as running:
-        for file in sorted((support.bin_folder() / "crd").glob("*.yaml")):
-            running.kubectl("apply", "--server-side", "-f", str(file))
+        running.install_snapshot_crds()
         for name in ("demo", DRY):
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             running.apply(NAMESPACE.path(name=name), body)
@@ -41,7 +40,7 @@ def server() -> Iterator[ApiServer]:
 
 def creation(server: ApiServer, document: CreationInput) -> Creation:
     """Return the runner's side of a document."""
-    client = connect(str(server.kubeconfig), pool_size=4)
+    client = patient_client(server.kubeconfig, pool_size=4)
     return Creation(client, CreationInput.decode(document.encode()), Log(Redactor({})))
 
 
@@ -71,7 +70,7 @@ def test_the_runner_creates_what_the_controller_wants_and_does_so_once(server: A
     """Names as promised, labels to find them by, nobody's child; again changes nothing."""
     for document in (DOCUMENTS["plain"], DOCUMENTS["long-name"], DOCUMENTS["plain"]):
         assert creation(server, document).run() == ()
-    client = connect(str(server.kubeconfig), pool_size=1)
+    client = patient_client(server.kubeconfig, pool_size=1)
     selector = "drey.dev/session-uid=uid-of-nightly-1767323045,drey.dev/created-by=drey"
     page = client.list_page(VOLUME_SNAPSHOT, "demo", label_selector=selector)
     found = {dig(o, "spec", "source", "persistentVolumeClaimName"): o for o in page["items"]}

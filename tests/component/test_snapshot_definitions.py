@@ -5,7 +5,6 @@ external-snapshotter; no driver.
 """
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -36,10 +35,11 @@ from controller.api.resources import (
 from controller.observe.informers import SNAPSHOT_CRD
 from tests.support import apiserver as support
 from tests.support.apiserver import ApiServer
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME, DEMO = "drey-home", "demo"
-READY_S, SOON_S = 60.0, 20.0
+READY_S, SOON_S = 120.0, 60.0
 SERVED = "VolumeSnapshotsServed"
 
 
@@ -87,9 +87,7 @@ class Controller:
 @contextmanager
 def running(server: ApiServer, folder: Path) -> Iterator[Controller]:
     """Run a controller as the leader that it always is, and end it in good order."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     log = folder / "controller.log"
     argv = [
         "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "controller",
@@ -231,7 +229,7 @@ def test_definitions_may_come_go_and_come_again(server: ApiServer, tmp_path: Pat
             assert controller.requests("VolumeSnapshot") >= lists
             assert controller.is_well()
             remove(server)
-            eventually(lambda: shows("False"), 5.0)
+            eventually(lambda: shows("False"))
             asked = controller.requests("VolumeSnapshot")
             watched = controller.requests("VolumeSnapshot", watches=True)
             time.sleep(5.0)
@@ -265,7 +263,7 @@ def test_a_controller_that_is_not_served_a_kind_that_is_defined_starts(
         server.request(
             "PATCH", CRD.path("", SNAPSHOT_CRD), on, content_type="application/json-patch+json"
         )
-        eventually(lambda: condition(server, "unserved", SERVED) == "True", 90.0)
+        eventually(lambda: condition(server, "unserved", SERVED) == "True", 180.0)
     remove(server)
 
 

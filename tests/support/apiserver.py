@@ -28,7 +28,9 @@ from typing import Any, Self
 
 import yaml
 
+from controller.api.resources import NAMESPACE, VOLUME_SNAPSHOT
 from hack.cluster import tools
+from hack.crds.kinds import GROUP, KINDS
 
 ADMIN_TOKEN = "admin"  # noqa: S105 - known to a server on the loopback interface only
 CRDS = Path(__file__).resolve().parents[2] / "manifests" / "crds"
@@ -132,6 +134,8 @@ class ApiServer:
         self.kubeconfig = folder / "kubeconfig"
         self._etcd: _Process | None = None
         self._server: _Process | None = None
+        # "ready" says nothing of these: the namespace is made, the kinds are found, a little later
+        self._paths = [NAMESPACE.path("", "default")]
         self._make_keys()
         self._write_files()
         self._tls = ssl.create_default_context(cafile=str(self.ca_file))
@@ -162,7 +166,7 @@ class ApiServer:
         self.kubeconfig.write_text(yaml.safe_dump(config))
 
     def start(self) -> None:
-        """Start what is not running; returns when `/readyz` answers 200.
+        """Start what is not running; returns when it is ready and serves what it served before.
 
         To be called from a thread that outlives the server: the kernel ends a child with it.
 
@@ -173,22 +177,29 @@ class ApiServer:
             self._etcd = self._start_etcd()
         if self._server is None:
             self._server = self._start_server()
+        self._wait_for("/readyz?verbose", *self._paths)
+
+    def _wait_for(self, *paths: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        answer = ""
-        while time.monotonic() < deadline:
-            self._etcd.check()
-            self._server.check()
-            try:
-                response = self.request("GET", "/readyz?verbose")
-            except (OSError, http.client.HTTPException) as error:
-                answer = str(error)
-            else:
-                if response.status == http.HTTPStatus.OK:
-                    return
-                answer = response.text
-            time.sleep(_POLL_S)
-        message = f"kube-apiserver is not ready after {START_TIMEOUT_S} s: {answer}"
-        raise ApiServerError(f"{message}\n{self._server.tail()}")
+        for path in paths:
+            while problem := self._problem(path):
+                if time.monotonic() > deadline:
+                    message = f"{path} is not served after {START_TIMEOUT_S} s: {problem}"
+                    raise ApiServerError(message)
+                time.sleep(_POLL_S)
+
+    def _problem(self, path: str) -> str:
+        """Return why a path is not served; empty when it is."""
+        assert self._etcd is not None
+        assert self._server is not None
+        self._etcd.check()
+        self._server.check()
+        try:
+            response = self.request("GET", path)
+        except (OSError, http.client.HTTPException) as error:
+            return f"{error!r}\n{self._server.tail()}"
+        ok = response.status == http.HTTPStatus.OK
+        return "" if ok else f"{response.text}\n{self._server.tail()}"
 
     def _start_etcd(self) -> _Process:
         client = f"http://{self.address}:{self._etcd_port}"
@@ -327,14 +338,14 @@ class ApiServer:
         self.close()
 
     def install_crds(self) -> None:
-        """Install manifests/crds as a user does, and wait until discovery shows all kinds.
+        """Install manifests/crds as a user does, and wait until all kinds are served and shown.
 
         Raises:
             subprocess.CalledProcessError: a definition was refused; `stderr` says why.
             ApiServerError: the kinds are not served in time.
         """
         self.kubectl("apply", "--server-side", "-k", str(CRDS))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self._serve(*(f"/apis/{GROUP}/{kind.version}/{kind.plural}" for kind in KINDS))
         wanted = {path.stem for path in CRDS.glob("*.yaml")} - {"kustomization"}
         deadline = time.monotonic() + START_TIMEOUT_S
         while missing := wanted - self._discovered():
@@ -343,6 +354,25 @@ class ApiServer:
             time.sleep(_POLL_S)
         # kubectl has kept what discovery showed before.
         shutil.rmtree(self.folder / ".kube", ignore_errors=True)
+
+    def install_snapshot_crds(self) -> None:
+        """Install the external-snapshotter's definitions, and wait for VolumeSnapshots.
+
+        Raises:
+            subprocess.CalledProcessError: a definition was refused; `stderr` says why.
+            ApiServerError: VolumeSnapshots are not served in time.
+        """
+        for file in sorted((self.binaries / "crd").glob("*.yaml")):
+            self.kubectl("apply", "--server-side", "-f", str(file))
+        self._serve(VOLUME_SNAPSHOT.path())
+
+    def _serve(self, *collections: str) -> None:
+        """Wait until kinds are served, now and after each start to come."""
+        added = [
+            path for path in (f"{it}?limit=1" for it in collections) if path not in self._paths
+        ]
+        self._paths += added
+        self._wait_for(*self._paths)
 
     def _discovered(self) -> set[str]:
         groups = self.request("GET", "/apis", accept=_DISCOVERY).body["items"]

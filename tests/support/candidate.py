@@ -1,7 +1,8 @@
 """One process that runs for leader: `python -m tests.support.candidate KUBECONFIG NS IDENTITY`.
 
-Prints `leading` when it leads; on SIGTERM gives the Lease back, prints `released` and ends with 0;
-ends with 1 when it loses the Lease.
+Prints `looked` once it has seen that another one holds the Lease, and `leading` when it leads
+itself; on SIGTERM gives the Lease back, prints `released` and ends with 0; ends with 1 when it
+loses the Lease.
 """
 
 import os
@@ -31,12 +32,19 @@ def main() -> None:
     )
     for body in (election.run, election.watch):
         threading.Thread(target=body, daemon=True).start()
-    told = False
-    while not stop.wait(0.02):
-        if election.leading.is_set() and not told:
-            told = True
-            sys.stdout.write("leading\n")
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+
+    while not stop.wait(0.02):
+        if election._holder(election._seen) not in ("", identity):
+            tell("looked")
+        if election.leading.is_set():
+            tell("leading")
     if election.stop():
         sys.stdout.write("released\n")
 

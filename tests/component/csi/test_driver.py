@@ -71,7 +71,7 @@ class Driver:
         """Signal the process and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(10)
+        return self._process.wait(60)
 
     def call(self, service: str, rpc: str, /, *, socket: Path | None = None, **fields: Any) -> Any:
         """Make one call; a refusal is raised as `grpc.RpcError`."""
@@ -450,7 +450,7 @@ def test_a_delay_holds_one_call_back_and_a_stop_cuts_it_short(driver: Driver) ->
         assert not stuck.done()
         started = time.monotonic()
         assert driver.end() == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         error = stuck.exception(10)
     assert isinstance(error, grpc.RpcError)
     assert error.code() is grpc.StatusCode.UNAVAILABLE

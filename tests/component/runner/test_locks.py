@@ -113,9 +113,7 @@ def test_locks_are_looked_at_once_in_a_run(place: Place) -> None:
     assert run.report.repository.integrity is None, "a check that was locked out found no damage"
 
 
-def backed_up(
-    place: Place, job: JobInput, interruption: Interruption | None = None
-) -> tuple[HostReport, list[str]]:
+def backed_up(place: Place, job: JobInput) -> tuple[HostReport, list[str]]:
     """Run a backup in this process; return its report and the restic commands."""
     place.shim(SHORT_RETRY)
     lines: list[str] = []
@@ -123,7 +121,7 @@ def backed_up(
         {"DREY_SCRATCH_DIR": str(place.root / "own"), "DREY_RESTIC": str(place.program)}
     )
     log = Log(Redactor({}), write=lines.append)
-    backend = Repository(job, settings, place.secret, log, interruption or Interruption())
+    backend = Repository(job, settings, place.secret, log, Interruption())
     assert job.backup is not None
     host = Backup(backend, job.backup).run()
     backend.close()
@@ -204,30 +202,38 @@ def test_a_lock_that_went_meanwhile_is_no_obstacle(
     assert "unlock" not in verbs
 
 
-def interrupted(place: Place) -> tuple[JobInput, Interruption]:
-    """Return a run that is told to end while it watches a lock."""
-    interruption = Interruption()
-    threading.Timer(6.0, interruption.request).start()
-    return job_now(place), interruption
+def interrupt(backend: Repository) -> None:
+    """Tell a run to end soon."""
+    threading.Timer(0.5, backend._interruption.request).start()
 
 
-def late(place: Place) -> tuple[JobInput, Interruption]:
-    """Return a run whose time is over while it watches a lock."""
-    return job_now(place, deadline=rfc3339(time.time() + 6)), Interruption()
+def time_out(backend: Repository) -> None:
+    """Let the time of a run be over soon."""
+    backend._deadline_s = time.monotonic() + 0.5
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"), [(interrupted, Reason.INTERRUPTED), (late, Reason.DEADLINE_EXCEEDED)]
+    ("end", "reason"), [(interrupt, Reason.INTERRUPTED), (time_out, Reason.DEADLINE_EXCEEDED)]
 )
 def test_watching_a_lock_ends_with_the_run(
-    place: Place, how: Callable[[Place], tuple[JobInput, Interruption]], reason: Reason
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[Repository], None],
+    reason: Reason,
 ) -> None:
     """Neither a signal nor timeOut waits for it."""
     place.run("backup", job=place.job())
     left = write_lock(place, age_s=3600)
+    wait = Repository.wait
+
+    def watched(backend: Repository, seconds: float) -> bool:
+        end(backend)
+        return wait(backend, seconds)
+
+    monkeypatch.setattr(Repository, "wait", watched)
     started = time.monotonic()
-    host, verbs = backed_up(place, *how(place))
+    host, verbs = backed_up(place, job_now(place))
     assert host.reason == reason
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < unlock.WATCH_S / 4
     assert verbs[:3] == ["backup", "list", "cat"]
     assert locks(place) == [left]

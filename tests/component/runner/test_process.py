@@ -54,7 +54,7 @@ def test_both_pipes_are_drained() -> None:
 def test_interruption_is_sigint() -> None:
     """A request becomes SIGINT, and the process may clean up."""
     interruption = Interruption()
-    threading.Timer(0.3, interruption.request).start()
+    threading.Timer(3.0, interruption.request).start()  # when the shell has its trap
     script = "trap 'echo cleaned; exit 130' INT; sleep 30 & wait"
     ending, out, _ = shell(script, interruption=interruption)
     assert (ending, out) == (Ending(130, Stop.SIGNAL), b"cleaned\n")
@@ -75,7 +75,7 @@ print(run(["/bin/sleep", "30"], {}, on_stdout=drop, on_stderr=drop, interruption
 def test_sigint_ignored_at_the_start() -> None:
     """A runner that was started with SIGINT ignored ends its process with it all the same."""
     shell = ["/bin/sh", "-c", 'trap \'\' INT; exec "$0" -c "$1"', sys.executable, IGNORED]
-    done = subprocess.run(shell, capture_output=True, check=True, text=True, cwd=ROOT, timeout=20)
+    done = subprocess.run(shell, capture_output=True, check=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout == f"{Ending(-signal.SIGINT, Stop.SIGNAL)}\n"
 
 
@@ -96,7 +96,7 @@ def test_a_signal_that_does_not_wake_the_main_thread() -> None:
     Sent to another thread: like in that moment, the main one sleeps on while it is pending.
     """
     command = [sys.executable, "-c", UNSEEN]
-    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, timeout=20)
+    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout == f"{Ending(-signal.SIGINT, Stop.SIGNAL)}\n"
 
 
@@ -112,10 +112,10 @@ def test_deaf_process_is_killed() -> None:
     """A process that ignores SIGINT is killed after the grace time, with its children."""
     started = time.monotonic()
     ending, _, _ = shell(
-        "trap '' INT; sleep 60 & wait; sleep 60", deadline_s=started + 0.3, grace_s=0.5
+        "trap '' INT; sleep 60 & wait; sleep 60", deadline_s=started + 3.0, grace_s=0.5
     )
     assert ending == Ending(-signal.SIGKILL, Stop.DEADLINE, killed=True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_past_deadline_starts_nothing() -> None:
@@ -134,7 +134,7 @@ def test_patience() -> None:
 
     ending, _, _ = shell("exec sleep 30", patience=patience)
     assert ending == Ending(-signal.SIGINT, Stop.PATIENCE)
-    assert 4 <= len(asked) <= 8
+    assert 2 <= len(asked) <= 8
 
 
 def test_grandchild_that_keeps_a_pipe() -> None:
@@ -142,7 +142,7 @@ def test_grandchild_that_keeps_a_pipe() -> None:
     started = time.monotonic()
     ending, out, _ = shell("echo done; sleep 30 & exit 0")
     assert (ending.code, out) == (0, b"done\n")
-    assert time.monotonic() - started < DRAIN_S + 3
+    assert time.monotonic() - started < DRAIN_S + 15
 
 
 def test_missing_program() -> None:

@@ -137,7 +137,7 @@ def test_told_to_stop(own_server: ApiServer, tmp_path: Path) -> None:
             trigger.process.terminate()
             lines = trigger.rest()
             assert trigger.process.returncode == 130, lines
-            assert time.monotonic() - began < 3.0
+            assert time.monotonic() - began < 15.0
             assert lines[-1]["error"] == "told to stop"
     finally:
         own_server.start()

@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_http_ends_no_thread() -> None:
 
 def test_a_silent_gateway_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks goes on at once; what does not fit into the queue is dropped and counted."""
-    monkeypatch.setattr(pushgateway, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pushgateway, "TIMEOUT_S", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         world = World(f"http://127.0.0.1:{server.getsockname()[1]}")
         thread = threading.Thread(target=world.sender.run, daemon=True)
@@ -144,8 +144,8 @@ def test_a_silent_gateway_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(QUEUED + 10):
             world.sender.push(PUSH)
         assert not world.sender.close(0.1)
-        assert monotonic() - started < 1.0
-        thread.join(5.0)
+        assert monotonic() - started < 3.0
+        thread.join(30.0)
         assert not thread.is_alive()
     assert 9 <= world.count("POST", "dropped") <= 10
     assert world.count("POST", "failed") == 1

@@ -143,24 +143,25 @@ def test_a_busy_worker_leaves_the_timers_to_another() -> None:
     release = threading.Event()
 
     def work() -> None:
-        key = q.get("x", timeout_s=5.0)
+        key = q.get("x", timeout_s=30.0)
         got.append(key)
         if key == A:
-            release.wait(5.0)
+            release.wait(30.0)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:
         worker.start()
     time.sleep(0.05)
-    q.add_after("x", B, 0.2)
+    q.add_after("x", B, 1.0)
     q.add("x", A)
-    workers_done = time.monotonic() + 2.0
+    workers_done = time.monotonic() + 20.0
     while len(got) < 2 and time.monotonic() < workers_done:
         time.sleep(0.01)
+    meanwhile = list(got)
     release.set()
     for worker in workers:
-        worker.join(5.0)
-    assert got == [A, B]
+        worker.join(30.0)
+    assert meanwhile == [A, B]
 
 
 def test_depth_and_running_times_are_told() -> None:

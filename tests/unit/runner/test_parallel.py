@@ -34,7 +34,7 @@ def test_a_call_that_hangs_is_left_behind() -> None:
 
     done: dict[int, int] = {}
     began = time.monotonic()
-    assert not spread(act, (0, 1), done, threads=2, limit_s=0.5)
+    assert not spread(act, (0, 1), done, threads=2, limit_s=3.0)
     assert time.monotonic() - began < 30.0
     assert done == {0: 0}
     never.set()
