@@ -141,7 +141,7 @@ class Collector:
             tail=tuple(self._tail),
             backend_error=self.backend_error,
             outage=self._outage,
-            damage=self._loss or ("" if self._is_unlisted else self._lost_pack),
+            damage=("" if self._is_unlisted else self._lost_pack) or self._loss,
             initialized_id=self._initialized,
             changed=tuple(self._changed),
             document=bytes(self._document),

@@ -42,6 +42,7 @@ SPOILT = "LoadRaw(<index/b>): invalid data returned"
     [
         ((REFUSED, "Load(<data/a>, 9, 0) failed: 502 Bad Gateway"), REFUSED, ""),
         ((LOST, REFUSED), REFUSED, LOST),
+        (("Load(<data/a>, 9, 0) failed: file is too short", LOST), "", LOST),
         ((REFUSED, *["x"] * 30, LOST), REFUSED, LOST),
         ((UNLISTED, LOST), UNLISTED, ""),
         ((UNLISTED, LOST, SPOILT), UNLISTED, SPOILT),
