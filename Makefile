@@ -59,9 +59,9 @@ e2e-parallel: cluster install ## Those of them that have namespaces of their own
 e2e-serial: cluster install ## Those that concern the whole cluster: the operator or the API server goes away
 	$(PY) -m pytest -m serial --timeout 900 tests/e2e
 
-# the serial tests wait for three quarters of their time, the component tests hardly at all
+# the serial tests wait for three quarters of their time, those beside them hardly at all
 test: ## Everything: lint, unit, component, e2e; prints how long each took
-	@hack/test.sh packages venv lint unit tools test-cluster cluster install e2e-serial+component e2e-parallel
+	@hack/test.sh packages venv lint tools test-cluster cluster install e2e-serial+unit,component e2e-parallel
 
 bench: cluster install ## Print ratios: Drey against a bare Job with restic, and a bare client of VolumeSnapshots (BENCH=--quick for 3 runs)
 	$(PY) hack/bench $(BENCH)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs the parts of `make test` in order and prints how long each took, also when one fails.
-# Of two parts `a+b` the second runs meanwhile, with the processor time that the first leaves; what
-# it says comes when both have ended.
+# Of parts `a+b,c` the others run meanwhile, in order, with the processor time that the first leaves;
+# what they say comes when all have ended.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 times=() failed=""
 
 note() { # a part, its seconds, its exit code
   [ "$3" -eq 0 ] || failed="$failed $1"
-  times+=("$(printf '%-12s %5d s  %s' "$1" "$2" "$([ "$3" -eq 0 ] && echo passed || echo FAILED)")")
+  times+=("$(printf '%-14s %5d s  %s' "$1" "$2" "$([ "$3" -eq 0 ] && echo passed || echo FAILED)")")
 }
 
 part() { # a part
@@ -18,11 +18,12 @@ part() { # a part
   note "$1" $((SECONDS - start)) $?
 }
 
-meanwhile() { # a part, and another one for the background
+meanwhile() { # a part, and others for the background, with commas
   local log start pid code
   log=$(mktemp)
   start=$(date +%s)
-  nice -n 19 make --no-print-directory "$2" > "$log" 2>&1 &
+  # shellcheck disable=SC2086 - several goals
+  nice -n 19 make --no-print-directory ${2//,/ } > "$log" 2>&1 &
   pid=$!
   trap 'kill "$pid"; wait "$pid"; rm "$log"; exit 130' INT TERM
   part "$1"
