@@ -12,7 +12,6 @@ from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
 
-_NOT_BEGUN = frozenset({Exit.LOCKED, Exit.NO_REPOSITORY, Exit.WRONG_PASSWORD})
 _VERDICT = "repository contains errors"
 """The end of restic's last words after a check that came to its end."""
 _SHOWN = 4
@@ -51,8 +50,7 @@ def check(repository: Repository) -> Check:
     outcome = repository.run(command.check())
     judged = outcome.succeeded or outcome.error.rstrip().endswith(_VERDICT)
     blind = bool(outcome.outage) and not outcome.damage and not outcome.succeeded
-    begun = outcome.exit not in _NOT_BEGUN
-    if outcome.summary is None or not judged or blind or not begun or outcome.stop is not Stop.NO:
+    if outcome.summary is None or not judged or blind or outcome.stop is not Stop.NO:
         why = failure_of(outcome, repository.job, "check")
         broke_off = outcome.stop is Stop.NO and outcome.exit is not Exit.LOCKED
         step = StepReport(StepState.FAILED, f"{why.reason}: {_nameless(why.text)}")

@@ -41,7 +41,7 @@ _PLACE = re.compile(
 )
 """Names that a user chose may contain any word, and sizes may look like codes."""
 _RETRYING = re.compile(r"returned error, retrying after [^ ]+: (.*)", re.DOTALL)
-_GIVEN_UP = re.compile(r"^(Load|List|Stat)\((?!<?lock\b)[^)]*\) failed: (.*)", re.DOTALL)
+_GIVEN_UP = re.compile(r"^(?:Load|List|Stat)\((?!<?lock\b)[^)]*\) failed: (.*)", re.DOTALL)
 """Last word on a request: `Load(<index/2dfeeb2b57>, 0, 0) failed: …` (restic 0.19.1).
 
 Only of what reads, and not of locks, which come and go: they hide nothing and prove nothing.
@@ -75,7 +75,7 @@ def is_outage(line: str) -> bool:
     So it is with any error that is not known: those of clouds and networks are without number.
     """
     found = _GIVEN_UP.search(line)
-    return found is not None and not _is_lost(found[2])
+    return found is not None and not _is_lost(found[1])
 
 
 def is_unlisted(line: str) -> bool:
@@ -91,7 +91,7 @@ def is_lost_pack(line: str) -> bool:
 def is_loss(line: str) -> bool:
     """Tell whether a line proves by itself that something is lost or spoilt."""
     found = _GIVEN_UP.search(line)
-    return (found is not None and _is_lost(found[2])) or bool(_SPOILT.search(line.rstrip()))
+    return (found is not None and _is_lost(found[1])) or bool(_SPOILT.search(line.rstrip()))
 
 
 def _is_lost(error: str) -> bool:

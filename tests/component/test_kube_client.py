@@ -89,7 +89,7 @@ def fill_watch_cache(client: Client, resource: Resource, body: Callable[[str, st
                 answer = next(iter(stream))
         except Throttled as err:
             answers.append(err)
-            time.sleep(0.5)
+            time.sleep(err.retry_after_s)
             continue
         if answer["type"] == "ADDED":
             return

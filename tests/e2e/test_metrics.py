@@ -39,6 +39,11 @@ def value(samples: Samples, name: str) -> float | None:
     return found[0] if found else None
 
 
+def wait_operator(space: Space, name: str, wanted: float) -> None:
+    """Wait until the operator's own sample has a value: its cache follows what it wrote."""
+    space.cluster.until(name, lambda: value(operator(space), name) == wanted)
+
+
 def first_backup(space: Space) -> None:
     """Make a backup that works; the next ones take a minute."""
     space.ready()
@@ -72,9 +77,7 @@ def test_operator_tells_what_was_pushed(space: Space) -> None:
     space.back_up("first")
     space.apply(space.restore())
     space.wait_phase("restoresession", "restore", "Succeeded")
-    space.cluster.until(
-        "the cache", lambda: value(operator(space), f"{CURRENT}restoresession_success") == 1
-    )
+    wait_operator(space, f"{CURRENT}restoresession_success", 1)
     own = operator(space)
     groups = {**group(space), **group(space, "restoresession", "restore")}
     names = {name for name in groups if name.startswith("stash_")}
@@ -95,9 +98,7 @@ def test_operator_tells_the_state(space: Space) -> None:
     """Creation, phase and conditions of our kinds, as Stash's dashboards query them."""
     space.ready()
     session = space.back_up("first")
-    space.cluster.until(
-        "the cache", lambda: value(operator(space), f"{CURRENT}backupsession_success") == 1
-    )
+    wait_operator(space, f"{CURRENT}backupsession_success", 1)
     own = operator(space)
     created = {name for name in own if name.endswith("_created")}
     assert created == {
@@ -140,9 +141,7 @@ def test_dead_backup_is_pushed_as_failed(space: Space, fault: Callable[[Space], 
     for name in ("session_success", "target_success", "host_backup_success"):
         assert value(samples, f"stash_backup_{name}") == 0, name
     assert value(samples, "stash_backup_session_duration_seconds") == duration_s
-    space.cluster.until(
-        "the cache", lambda: value(operator(space), f"{CURRENT}backupsession_success") == 0
-    )
+    wait_operator(space, f"{CURRENT}backupsession_success", 0)
 
 
 def test_backup_that_never_started_is_pushed_as_failed(space: Space) -> None:

@@ -2,23 +2,12 @@
 
 import pytest
 
-from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
 from controller.api.report import Reason
 from runner.failure import failure_of
 from runner.restic.exits import Exit
 from runner.restic.outcome import Outcome
 from runner.restic.process import Stop
-
-JOB = JobInput(
-    session_kind="BackupSession",
-    session_namespace="demo",
-    session_name="s",
-    session_created="",
-    invoker=Invoker("BackupConfiguration", "demo", "b"),
-    target=Target("v1", "PersistentVolumeClaim", "demo", "data"),
-    host="host-0",
-    repository=RepositoryInput("repo", "demo", "s3", "s3:x/y", id="ab" * 32),
-)
+from tests.support.job_inputs import JOB
 
 
 def failed(code: int, error: str = "", backend_error: str = "") -> Outcome:

@@ -6,23 +6,13 @@ from typing import Any
 
 import pytest
 
-from controller.api.job_input import Invoker, JobInput, RepositoryInput, Target
 from controller.api.report import StepState
 from runner.redaction import Redactor
 from runner.restic.outcome import Collector
 from runner.restic.process import Ending
 from runner.verification import Check, check
+from tests.support.job_inputs import JOB
 
-JOB = JobInput(
-    session_kind="BackupSession",
-    session_namespace="demo",
-    session_name="s",
-    session_created="",
-    invoker=Invoker("BackupConfiguration", "demo", "b"),
-    target=Target("v1", "PersistentVolumeClaim", "demo", "data"),
-    host="host-0",
-    repository=RepositoryInput("repo", "demo", "s3", "s3:x/y", id="ab" * 32),
-)
 VERDICT = "Fatal: repository contains errors"
 PACK = f"pack {'ab' * 32}: does not exist"
 REFUSED = "Load(<index/2dfeeb2b57>, 0, 0) failed: unexpected HTTP response (403): 403 Forbidden"
